@@ -1,0 +1,64 @@
+# make demo    the main job on the built-in suite: out/report.html, out/report.json, out/runs.db
+# make test    the tests, without the slow ones
+# Both do their own set-up in .venv. Another interpreter: make PYTHON=/path/to/python3.12 ...
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+OUT := out
+SIZE := full
+
+.PHONY: demo test test-all test-lowest lint format notebooks coverage-table backbones clean
+
+demo: $(VENV)/.ready-demo
+	$(BIN)/bayes-prehoc demo --out $(OUT)
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/.ready-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+notebooks: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/test_notebooks.py
+
+coverage-table: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/coverage.py --size $(SIZE)
+
+backbones: $(VENV)/.ready-dev
+	$(BIN)/python models/backbones/pretrain.py
+
+# The lowest version of every direct dependency, in an environment of its own.
+test-lowest: $(VENV)-lowest/.ready
+	$(VENV)-lowest/bin/python -m pytest -m "not slow"
+
+$(BIN)/python:
+	@python=$$(PYTHON="$(PYTHON)" sh tools/find-python) && echo "Python: $$python" && "$$python" -m venv $(VENV)
+
+$(VENV)/.ready-demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[suite]"
+	@touch $@
+
+$(VENV)/.ready-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@ $(VENV)/.ready-demo
+
+$(VENV)-lowest/.ready: pyproject.toml
+	rm -rf $(VENV)-lowest
+	@python=$$(PYTHON="$(PYTHON)" sh tools/find-python) && "$$python" -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python tools/lowest-direct test > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint $(VENV)-lowest/lowest.txt --editable ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-lowest $(OUT) build dist .pytest_cache .ruff_cache
+	find bayes_prehoc tests benchmarks models -name __pycache__ -type d -prune -exec rm -rf {} +
