@@ -1,0 +1,139 @@
+"""Risk estimates: for each task, the value of a proxy at each depth with its sampling error.
+
+A `TaskEstimates` is what the hierarchical model sees of a task. It carries the effective degrees of freedom
+of each value (design of the likelihood: U-hat ~ Gamma with shape nu/2), the noise that the outcome has
+because the outcome set is finite, and what was left out.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bayes_prehoc.errors import InputError
+from bayes_prehoc.runs.trajectories import SetAside
+
+__all__ = ["LeftOut", "RiskEstimates", "TaskEstimates"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A depth that was not used, with the reason."""
+
+    depth: float
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TaskEstimates:
+    """Proxy values of one task.
+
+    Attributes
+    ----------
+    task, proxy, metric, metric_kind, depth_unit : str
+        `metric` is what the risk is a variance of; risk has its squared unit.
+    depths : float64 array (D,)
+        Strictly increasing, positive: the depths that are fitted.
+    risk : float64 array (D,)
+        U-hat, positive. Includes the noise of the outcome set where the outcome has any.
+    nu : float64 array (D,)
+        Effective degrees of freedom of each value.
+    scale : float
+        Recorded outcome scale in the metric's unit (|mean R|), used to make the model unitless.
+    outcome_mean : float
+        Mean of R (or of the metric at the deepest used depth where no run is complete).
+    n_runs : int
+        Runs behind each value.
+    horizon : float
+        c_T, in `depth_unit`.
+    horizon_assumed : bool
+    noise, noise_se : float
+        V_eval of the outcome and its standard error; NaN where per-example results are missing.
+    outcome_stands_in : bool
+        R is the last value of a trajectory metric, not a result on a separate outcome set.
+    higher_is_better : bool or None
+    left_out : tuple of LeftOut
+    flags : tuple of str
+        What a reader of the answer must know (few seeds, diverged runs, direction of bias).
+    hashes : tuple of str
+        One per run.
+    """
+
+    task: str
+    proxy: str
+    metric: str
+    metric_kind: str
+    depths: np.ndarray
+    risk: np.ndarray
+    nu: np.ndarray
+    scale: float
+    outcome_mean: float
+    n_runs: int
+    horizon: float
+    horizon_assumed: bool = False
+    depth_unit: str = "step"
+    noise: float = float("nan")
+    noise_se: float = float("nan")
+    outcome_stands_in: bool = True
+    higher_is_better: bool | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    flags: tuple[str, ...] = ()
+    hashes: tuple[str, ...] = ()
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether the outcome set's noise was estimated."""
+        return bool(np.isfinite(self.noise) and np.isfinite(self.noise_se))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RiskEstimates:
+    """Estimates of one proxy for many tasks.
+
+    Attributes
+    ----------
+    proxy : str
+        "conditional", "branching" or "run_to_run"; one per set, proxies are never pooled together.
+    tasks : tuple of TaskEstimates
+    set_aside : tuple of SetAside
+    """
+
+    proxy: str
+    tasks: tuple[TaskEstimates, ...]
+    set_aside: tuple[SetAside, ...] = ()
+
+    def __iter__(self) -> Iterator[TaskEstimates]:
+        return iter(self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, task: str) -> TaskEstimates:
+        for estimates in self.tasks:
+            if estimates.task == task:
+                return estimates
+        known = ", ".join(t.task for t in self.tasks[:8])
+        raise InputError(f"no task {task!r}", "RiskEstimates", f"The tasks are: {known}.")
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Tidy table: task, depth, risk with its 90% interval (chi-square with nu degrees of freedom), proxy."""
+        parts = [
+            pd.DataFrame(
+                {
+                    "task": t.task,
+                    "depth": t.depths,
+                    "risk": t.risk,
+                    "lower": t.risk * t.nu / stats.chi2.ppf(0.95, t.nu),
+                    "upper": t.risk * t.nu / stats.chi2.ppf(0.05, t.nu),
+                    "nu": t.nu,
+                    "runs": t.n_runs,
+                    "metric": t.metric,
+                    "proxy": t.proxy,
+                }
+            )
+            for t in self.tasks
+        ]
+        return pd.concat(parts, ignore_index=True)
