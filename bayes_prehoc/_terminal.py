@@ -1,0 +1,241 @@
+"""Fits and plans as text for a terminal of 100 to 120 columns: formatting only, no arithmetic on the answer."""
+
+import math
+import textwrap
+from collections.abc import Iterable
+
+__all__ = ["fit_text", "interval_text", "listing", "plan_text", "set_aside_lines"]
+
+REGIMES = ("static-sufficient", "dynamic-critical", "noise-dominant")
+WIDTH = 110
+WIDEST = 120
+LONGEST_NAMES = range(32, 11, -2)
+LONGEST_METRIC = 9
+SHOWN = 5
+
+LEGEND = {
+    "S": "spread reading: how far runs still differ at a depth, not how unpredictable their end is",
+    "X": "extrapolated: rests on depths outside those observed",
+    "H": "horizon assumed: the deepest depth that any run reached",
+    "n": "not identified: the data cannot tell alpha from L_int, so the answer is withheld",
+    "!": "not converged: the fit failed its gate, so the answer is withheld",
+}
+
+
+def listing(rows: list[dict], columns: Iterable[str]) -> str:
+    """Left-aligned columns of text, with a header."""
+    columns = list(columns)
+    cells = [columns, *([str(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def fit_text(posterior) -> str:
+    """The tasks with the figures of their curves."""
+    from bayes_prehoc.planning import Interval
+
+    summary, figures = posterior.summary().reset_index(), ("L_int", "alpha", "share")
+    rows = []
+    for cells in summary.to_dict("records"):
+        row = {name: cells[name] for name in ("task", "status", "metric")}
+        for name in figures:
+            numbers = Interval(cells[name], cells[f"{name}_lower"], cells[f"{name}_upper"])
+            row[name] = "-" if math.isnan(numbers.median) else interval_text(numbers)
+        rows.append(row)
+    reading = (
+        f"Proxy: {posterior.proxy}. Medians [90% intervals]. Risk falls with depth at the rate alpha towards L_int, in "
+        "the metric's unit squared; share is what L_int is of the risk at a fifth of a full run."
+    )
+    table = listing(rows, ("task", "status", "metric", *figures))
+    unknown = any(row["status"] == "not_identified" for row in rows)
+    meaning = [_paragraph("not_identified", "the data cannot tell alpha from L_int; observe more or deeper runs")]
+    lines = [textwrap.fill(reading, WIDTH), "", table, *(["", *meaning] if unknown else [])]
+    return "\n".join([*lines, *set_aside_lines(posterior.estimates.set_aside)])
+
+
+def plan_text(made) -> str:
+    """The tables of tasks, with what one must know to read them."""
+    tasks = made.tasks
+    metrics, units = _distinct(t.metric for t in tasks), _distinct(t.depth_unit for t in tasks)
+    squared = f"squared {metrics[0]}" if len(metrics) == 1 else "squared units of the metric"
+    depth = _plural(units[0]) if len(units) == 1 else "the unit shown"
+    reading = [f"Proxy: {', '.join(_distinct(t.proxy for t in tasks))}."]
+    reading += ["static, dynamic, noise: probabilities of the regimes. Medians [90% intervals];"]
+    reading += [f"L_int in {squared}, c* in {depth}."]
+    lines = [textwrap.fill(" ".join(reading), WIDTH), "", _answers(tasks, metrics, units)]
+    marks = {mark for t in tasks for mark in _marks(t)}
+    lines += ["", *(f"{mark}  {meaning}" for mark, meaning in LEGEND.items() if mark in marks)]
+    answered = [t for t in tasks if t.status == "ok"]
+    if answered:
+        noise = any(t.regimes_with_noise is not None for t in answered)
+        explained = (
+            "How firm it is: the most probable regime by tolerance (RMSE)"
+            f"{', and with the noise of the outcome set' if noise else ''}; "
+            f"the depth of least expected risk plus cost in {depth}, its expected regret in units of "
+            f"{', '.join(_distinct(t.cost.unit for t in answered))}, and the probability that watching beyond the "
+            "shallowest depth pays:"
+        )
+        lines += ["", textwrap.fill(explained, WIDTH), "", _firmness(answered, units, noise)]
+    lines += ["", *(_paragraph(name, text) for name, text in made.assumptions.items())]
+    return "\n".join([*lines, *_notes(tasks), *set_aside_lines(made.set_aside)])
+
+
+def interval_text(interval) -> str:
+    """Median [lower, upper] to three digits of the largest, with one exponent where the numbers are small or large."""
+    if interval is None:
+        return "-"
+    numbers = (interval.median, interval.lower, interval.upper)
+    exponent = _exponent(max(numbers, key=abs))
+    if -3 <= exponent <= 5:
+        median, lower, upper = (_fixed(n, 2 - exponent) for n in numbers)
+        return f"{median} [{lower}, {upper}]"
+    median, lower, upper = (f"{n / 10.0**exponent:.2f}" for n in numbers)
+    return f"{median} [{lower}, {upper}]e{exponent}"
+
+
+def set_aside_lines(set_aside) -> list[str]:
+    """What was not used, with reasons; the first few where there are many."""
+    shown = [_paragraph(f"Set aside: {s.task}", s.reason) for s in set_aside[:SHOWN]]
+    more = len(set_aside) - SHOWN
+    return shown + ([f"... and {more} more (all of them with --json)"] if more > 0 else [])
+
+
+def _answers(tasks, metrics, units):
+    rows = [
+        {
+            "task": t.task,
+            "metric": _shortened(t.metric, LONGEST_METRIC),
+            "runs": t.n_runs,
+            "static": _probability(t.regimes, 0),
+            "dynamic": _probability(t.regimes, 1),
+            "noise": _probability(t.regimes, 2),
+            "L_int": interval_text(t.L_int),
+            "alpha": interval_text(t.alpha),
+            "c*": _with_unit(interval_text(t.c_star), t, units),
+            "": _marks(t),
+        }
+        for t in tasks
+    ]
+    return _fitted(rows, without="metric" if len(metrics) == 1 else None)
+
+
+def _firmness(tasks, units, noise):
+    rows = [
+        {
+            "task": t.task,
+            "tolerance": "-" if t.tolerance is None else f"{t.tolerance:.3g}",
+            "regime by tolerance": _flips(t),
+            "with noise": _leader(t.regimes_with_noise),
+            "best depth": _with_unit(_number(t.best_depth), t, units),
+            "regret": "-" if t.best_depth_regret is None else _number(t.best_depth_regret.expected),
+            "pays": _percent(t.p_gain),
+        }
+        for t in tasks
+    ]
+    return _fitted(rows, without=None if noise else "with noise")
+
+
+def _fitted(rows, without):
+    """A listing with names as long as the width allows."""
+    columns = [c for c in rows[0] if c != without]
+    for longest in LONGEST_NAMES:
+        text = listing([row | {"task": _shortened(row["task"], longest)} for row in rows], columns)
+        if max(map(len, text.splitlines())) <= WIDEST:
+            break
+    return text
+
+
+def _flips(task):
+    """Such as: noise <0.0071< dynamic <0.035< static."""
+    if not task.flips:
+        return "-"
+    short = {name: name.partition("-")[0] for name in REGIMES}
+    parts = [short[task.flips[0][1]], *(f"<{_number(at, 2)}< {short[above]}" for at, _, above in task.flips)]
+    return " ".join(parts)
+
+
+def _notes(tasks):
+    """What a reader must know, each once with the tasks that it holds for."""
+    who = {}
+    for t in tasks:
+        for flag in t.flags:
+            who.setdefault(flag, []).append(t.task)
+    notes = []
+    for flag, names in list(who.items())[:SHOWN]:
+        others = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        every = len(names) == len(tasks) > 1
+        notes.append(_paragraph("Note" if every else f"Note on {', '.join(names[:3])}{others}", flag))
+    more = len(who) - SHOWN
+    return notes + ([f"... and {more} more notes (all of them with --json)"] if more > 0 else [])
+
+
+def _marks(task) -> str:
+    flags = {
+        "S": task.reading != "verdict" and task.status == "ok",
+        "X": bool(task.extrapolated),
+        "H": task.horizon_assumed,
+        "n": task.status == "not_identified",
+        "!": task.status == "not_converged",
+    }
+    return "".join(mark for mark, there in flags.items() if there)
+
+
+def _leader(regimes):
+    """The most probable regime with its probability, such as: static 0.93."""
+    if regimes is None:
+        return "-"
+    name = max(REGIMES, key=regimes.__getitem__)
+    return f"{name.partition('-')[0]} {_percent(regimes[name])}"
+
+
+def _probability(regimes, index):
+    return _percent(None if regimes is None else regimes[REGIMES[index]])
+
+
+def _percent(value):
+    """Two decimals, but what is merely improbable is not printed as impossible."""
+    if value is None:
+        return "-"
+    if 0 < value < 0.005:
+        return "<0.01"
+    return ">0.99" if 0.995 <= value < 1 else f"{value:.2f}"
+
+
+def _number(value, digits=3):
+    if value is None:
+        return "-"
+    exponent = _exponent(value, digits)
+    return _fixed(value, digits - 1 - exponent) if -4 <= exponent <= 5 else f"{value:.{digits - 1}e}"
+
+
+def _exponent(value, digits=3):
+    """Power of ten of a number rounded to so many digits, so that 9.996 counts as 10.0."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2]) if value and math.isfinite(value) else 0
+
+
+def _fixed(value, decimals):
+    return f"{value:.{max(decimals, 0)}f}"
+
+
+def _with_unit(text, task, units):
+    return text if text == "-" or len(units) == 1 else f"{text} {task.depth_unit}"
+
+
+def _paragraph(name, text):
+    return textwrap.fill(f"{name}: {text}", WIDTH, subsequent_indent="  ", break_long_words=False)
+
+
+def _shortened(name, longest):
+    """The middle left out where a name is long: its end often tells it from others."""
+    if len(name) <= longest:
+        return name
+    end = (longest - 1) // 2
+    return f"{name[: longest - 1 - end]}…{name[-end:]}"
+
+
+def _plural(unit):
+    return unit if unit.endswith("s") else f"{unit}s"
+
+
+def _distinct(values):
+    return sorted(set(values))

@@ -1,0 +1,59 @@
+r"""The risk curve of each posterior draw, in float64 whatever jax's default is.
+
+The closed forms are those of `bayes_prehoc.theory`; the draws come as arrays (S,) in a task's own units.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayes_prehoc import theory
+
+__all__ = ["expected_marginal_gain", "optimum", "risk"]
+
+_envelope = jax.jit(theory.envelope)
+_optimal_depth = jax.jit(theory.optimal_depth)
+
+
+@jax.jit
+def _expected_marginal_gain(depth, *curve):
+    return jnp.mean(theory.marginal_gain(depth, *curve))
+
+
+def risk(curve, depths) -> np.ndarray:
+    """L at each depth without the outcome set's noise.
+
+    Parameters
+    ----------
+    curve : RiskCurve
+        S draws, as `bayes_prehoc.hierarchy` gives them.
+    depths : float array (D,) or (S, D)
+        In the unit of the curve.
+
+    Returns
+    -------
+    float64 array (S, D)
+    """
+    with jax.enable_x64(True):
+        depths = np.atleast_2d(np.asarray(depths, np.float64))
+        l_int, reducible, alpha, onset = (np.asarray(a, np.float64)[:, None] for a in _shapes(curve))
+        return np.asarray(_envelope(depths, l_int, reducible, curve.reference, alpha, onset, curve.horizon))
+
+
+def optimum(curve, price: float) -> np.ndarray:
+    """c* of each draw, not clipped; float64 array (S,). `price` as in `theory.optimal_depth`."""
+    with jax.enable_x64(True):
+        _, reducible, alpha, onset = _shapes(curve)
+        return np.asarray(_optimal_depth(price, reducible, curve.reference, alpha, onset, curve.horizon))
+
+
+def expected_marginal_gain(curve, depth: float) -> float:
+    """Posterior mean of -dL/dc at `depth`: risk saved per further unit of depth."""
+    with jax.enable_x64(True):
+        _, reducible, alpha, onset = _shapes(curve)
+        return float(_expected_marginal_gain(depth, reducible, curve.reference, alpha, onset, curve.horizon))
+
+
+def _shapes(curve):
+    parts = (curve.l_int, curve.reducible, curve.alpha, curve.onset)
+    return tuple(np.asarray(part, np.float64) for part in parts)

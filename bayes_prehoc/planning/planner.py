@@ -1,0 +1,204 @@
+"""The verb `plan`: from a posterior and the user's assumptions to a decision for each task."""
+
+import numpy as np
+from scipy import stats
+
+from bayes_prehoc.planning import draws
+from bayes_prehoc.planning.arguments import Arguments
+from bayes_prehoc.planning.regimes import REGIMES, flips, regime_probabilities
+from bayes_prehoc.planning.results import Interval, Plan, RiskBand, TaskPlan
+from bayes_prehoc.planning.stopping import optimal_stopping
+from bayes_prehoc.planning.words import assumptions_in_words
+
+__all__ = ["plan"]
+
+CURVE_DEPTHS = 60
+CLOUD_DRAWS = 400
+
+
+def plan(posterior, *, cost=None, gamma=None, tolerance=None, c_cheap=None) -> Plan:
+    """Say for each task which regime it is in and how deep a probe is worth its cost.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    cost : LinearCost, optional
+        Cost of watching, per unit of each task's depth. Default: a full run costs 1 (unit "full run").
+    gamma : float, optional
+        Price of one unit of squared error in the cost's unit, the same number for all tasks. Default, one number per
+        task: removing the whole expected risk at the cheap depth is worth one full run,
+        gamma E[L(c_cheap)] = lambda c_T.
+    tolerance : float or mapping from task to float, optional
+        Largest RMSE of prediction that is accepted, absolute, in the metric's unit. Default: 0.01 for accuracies in
+        [0, 1]; other metrics have none, and their tasks no regime until one is stated.
+    c_cheap : float or mapping from task to float, optional
+        Depth that counts as a cheap look. Default: max(0.05 c_T, c_min).
+
+    Returns
+    -------
+    Plan
+        With `status` "not_converged" or "not_identified" the figures of a task are withheld (None).
+
+    Raises
+    ------
+    InputError
+        An argument that cannot be used; it names the argument, the task and the remedy.
+
+    Notes
+    -----
+    The decisions are those of `planning.regimes` and `planning.stopping`; risk is without the outcome set's noise
+    wherever that is known. Source: arXiv 2606.17649 for L_int, alpha and c*; thresholds and Bayes actions are this
+    package's.
+    """
+    arguments = Arguments(cost, gamma, tolerance, c_cheap)
+    arguments.check(posterior.estimates)
+    # A copy, so that what the caller does with its dictionaries later does not change the plan.
+    arguments = Arguments.from_dict(arguments.to_dict())
+    tasks = tuple(_task_plan(posterior, estimates, arguments) for estimates in posterior.estimates)
+    return Plan(posterior, tasks, assumptions_in_words(posterior, tasks, arguments), arguments)
+
+
+def _task_plan(posterior, estimates, arguments):
+    """The plan of one task: what is known without the posterior, then its figures unless they are withheld."""
+    status = posterior.status(estimates.task) if posterior.converged else "not_converged"
+    known = {
+        "task": estimates.task,
+        "metric": estimates.metric,
+        "depth_unit": estimates.depth_unit,
+        "proxy": estimates.proxy,
+        "n_runs": int(estimates.n_runs),
+        "status": status,
+        "reading": "spread reading" if estimates.proxy == "run_to_run" else "verdict",
+        "horizon": float(estimates.horizon),
+        "horizon_assumed": bool(estimates.horizon_assumed),
+        "outcome_stands_in": bool(estimates.outcome_stands_in),
+        "outcome_mean": float(estimates.outcome_mean),
+        "c_min": float(estimates.depths[0]),
+        "c_max": float(estimates.depths[-1]),
+        "tolerance": arguments.tolerance_of(estimates),
+        "c_cheap": arguments.c_cheap_of(estimates),
+        "cost": arguments.cost_of(estimates),
+        "points": _points(estimates),
+        "gamma": None if arguments.gamma is None else float(arguments.gamma),
+        "flags": tuple(estimates.flags) + _tolerance_note(estimates, arguments),
+    }
+    if status != "ok":
+        return TaskPlan(**known)
+    curve = posterior.curve(estimates.task)
+    figures = _classified(curve, known) | _curves(curve, known) | _stopped(curve, known)
+    figures["L_int"] = Interval.of(curve.l_int)
+    figures["alpha"] = Interval.of(curve.alpha)
+    if curve.horizon is None:
+        figures["K"] = Interval.of(curve.reducible * (curve.reference + curve.onset) ** curve.alpha)
+    figures["cloud"] = _cloud(figures, known["tolerance"])
+    for name in ("rmse_cheap", "rmse_final", "c_star"):
+        figures[name] = None if figures[name] is None else Interval.of(figures[name])
+    figures["extrapolated"] = _extrapolated(known, figures)
+    return TaskPlan(**(known | figures))
+
+
+def _classified(curve, known):
+    """Regimes without and with the outcome set's noise, and the draws they come from."""
+    final = curve.l_int if curve.horizon is None else draws.risk(curve, [known["horizon"]])[:, 0]
+    cheap = draws.risk(curve, [known["c_cheap"]])[:, 0]
+    rmse_cheap, rmse_final = np.sqrt(cheap), np.sqrt(final)
+    figures = {"rmse_cheap": rmse_cheap, "rmse_final": rmse_final, "flips": flips(rmse_cheap, rmse_final)}
+    tolerance = known["tolerance"]
+    if tolerance is None:
+        return figures
+    figures["regimes"] = _named(regime_probabilities(rmse_cheap, rmse_final, tolerance))
+    figures["regime"] = max(REGIMES, key=figures["regimes"].__getitem__)
+    if curve.noise is not None:
+        noisy = regime_probabilities(np.sqrt(cheap + curve.noise), np.sqrt(final + curve.noise), tolerance)
+        figures["regimes_with_noise"] = _named(noisy)
+    return figures
+
+
+def _stopped(curve, known):
+    """Optimal depth, best depth, their regrets and the gain, at the stated or the default price of error."""
+    cost, gamma, flags = known["cost"], known["gamma"], known["flags"]
+    if gamma is None:
+        expected = float(draws.risk(curve, [known["c_cheap"]]).mean())
+        if not np.isfinite(expected):
+            note = "the expected risk at c_cheap is not finite: state gamma to have an optimal depth"
+            return {"c_star": None, "flags": (*flags, note)}
+        if expected > 0:
+            gamma = cost.per_unit * known["horizon"] / expected
+        else:
+            gamma = 0.0
+            flags = (*flags, "no risk is left at c_cheap, so no probing is worth a cost")
+    found = optimal_stopping(curve, gamma, cost.per_unit, known["c_min"], known["horizon"])
+    return {
+        "gamma": gamma,
+        "flags": flags,
+        "c_star": found.c_star,
+        "c_star_at_min": found.at_min,
+        "c_star_at_max": found.at_max,
+        "best_depth": found.best_depth,
+        "best_depth_regret": found.best_depth_regret,
+        "plug_in_depth": found.plug_in,
+        "plug_in_regret": found.plug_in_regret,
+        "gain": Interval.of(found.gain),
+        "p_gain": float(np.mean(found.gain > 0)),
+    }
+
+
+def _curves(curve, known):
+    """Bands of the risk along depth, from before the shallowest estimate to the horizon."""
+    depths = np.geomspace(min(known["c_min"] / 2, known["c_cheap"]), known["horizon"], CURVE_DEPTHS)
+    without = draws.risk(curve, depths)
+    if curve.noise is None:
+        return {"curve": _band(depths, without)}
+    seen = without + np.asarray(curve.noise)[:, None]
+    return {"curve": _band(depths, seen), "curve_without_noise": _band(depths, without)}
+
+
+def _band(depths, risks):
+    lower, median, upper = np.quantile(risks, (0.05, 0.5, 0.95), axis=0)
+    return RiskBand(depths, median, lower, upper)
+
+
+def _cloud(figures, tolerance):
+    """A thinned set of draws for the phase diagram."""
+    count = len(figures["rmse_cheap"])
+    kept = np.linspace(0, count - 1, min(count, CLOUD_DRAWS)).round().astype(int)
+    unit = 1.0 if tolerance is None else tolerance
+    cloud = {name: figures[name][kept] / unit for name in ("rmse_cheap", "rmse_final")}
+    return cloud if figures["c_star"] is None else cloud | {"c_star": figures["c_star"][kept]}
+
+
+def _points(estimates):
+    """Estimates with their 90% sampling interval: nu U-hat / U is chi-square with nu degrees of freedom."""
+    lower = estimates.risk * estimates.nu / stats.chi2.ppf(0.95, estimates.nu)
+    upper = estimates.risk * estimates.nu / stats.chi2.ppf(0.05, estimates.nu)
+    columns = (estimates.depths, estimates.risk, lower, upper)
+    names = ("depth", "risk", "lower", "upper")
+    return tuple(dict(zip(names, map(float, row), strict=True)) for row in zip(*columns, strict=True))
+
+
+def _extrapolated(known, figures):
+    """Names of the figures that lie outside the fitted depths."""
+    at = {"c_cheap": known["c_cheap"], "best_depth": figures.get("best_depth")}
+    if figures.get("c_star") is not None:
+        at["c_star"] = figures["c_star"].median
+    if known["reading"] == "verdict":
+        at["L(c_T)"] = known["horizon"]
+    else:
+        # What the spread tends to, beyond any depth.
+        at["L_int"] = np.inf
+    # Depths that differ by rounding only are the same.
+    low, high = known["c_min"] * (1 - 1e-9), known["c_max"] * (1 + 1e-9)
+    return tuple(name for name, depth in at.items() if depth is not None and not low <= depth <= high)
+
+
+def _tolerance_note(estimates, arguments):
+    if arguments.tolerance_of(estimates) is not None:
+        return ()
+    why = ""
+    if estimates.metric_kind == "accuracy":
+        why = f" (the default for accuracies holds in [0, 1], and {estimates.outcome_mean:.4g} is not)"
+    return (f"no regime: state a tolerance in units of {estimates.metric}{why}",)
+
+
+def _named(probabilities):
+    return dict(zip(REGIMES, map(float, probabilities), strict=True))

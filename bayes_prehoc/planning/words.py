@@ -1,0 +1,153 @@
+"""Every assumption behind a plan, in words with numbers and units."""
+
+from collections.abc import Iterable
+
+from bayes_prehoc.planning.arguments import Arguments
+
+__all__ = ["assumptions_in_words", "plural"]
+
+PROXIES = {
+    "conditional": "conditional, the risk of the best prediction of the outcome from the prefix that this many runs "
+    "can train; at or above the Bayes risk",
+    "branching": "branching, the variance of the outcome among continuations of one run with fresh randomness",
+    "run_to_run": "run_to_run, the variance between runs at a depth, which is how far they still differ and not how "
+    "unpredictable their end is",
+}
+
+
+def assumptions_in_words(posterior, tasks, arguments: Arguments) -> dict[str, str]:
+    """Sentences by subject.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    tasks : tuple of TaskPlan
+    arguments : Arguments
+    """
+    words = {"proxy": PROXIES.get(posterior.proxy, posterior.proxy)}
+    if any(t.reading == "spread reading" for t in tasks):
+        words["reading"] = (
+            "spread reading, not a verdict: regimes classify the spread between runs, with L_int, the limit of its "
+            "power law beyond any depth, in place of L(c_T)"
+        )
+    words["intervals"] = "median and central 90% posterior interval; a probability is a share of posterior draws"
+    words["tolerance"] = _tolerance(tasks, arguments)
+    words["c_cheap"] = _c_cheap(tasks, arguments)
+    words["cost"] = _cost(tasks, arguments)
+    words["gamma"] = _gamma(tasks, arguments)
+    words["horizon"] = _horizon(tasks)
+    if posterior.proxy != "run_to_run" or any(t.outcome_stands_in for t in tasks):
+        words["outcome"] = _outcome(tasks)
+    words["noise"] = _noise(posterior.estimates)
+    prior = getattr(posterior, "prior", None)
+    if prior is not None:
+        words["prior"] = str(prior)
+    return words
+
+
+def plural(unit: str) -> str:
+    """A unit of depth in the plural: steps, epochs, FLOPs."""
+    return unit if unit.endswith("s") else f"{unit}s"
+
+
+def _tolerance(tasks, arguments):
+    groups = {}
+    for t in tasks:
+        if t.tolerance is None:
+            text = "none, so no regimes: state one"
+        elif arguments.states("tolerance", t.task):
+            text = f"{_number(t.tolerance)} {t.metric}, stated"
+        else:
+            text = f"{_number(t.tolerance)} {t.metric}, the default for accuracies in [0, 1]"
+        groups.setdefault(text, []).append(t.task)
+    return "largest RMSE of prediction that is accepted: " + _by_group(groups)
+
+
+def _c_cheap(tasks, arguments):
+    depths = _range_by_unit(tasks, lambda t: t.c_cheap)
+    stated = [arguments.states("c_cheap", t.task) for t in tasks]
+    if all(stated):
+        return f"{depths}, stated"
+    rule = "5% of the horizon, or the shallowest fitted depth where that is deeper"
+    return f"{depths}: {rule}" + (", where none was stated" if any(stated) else "")
+
+
+def _cost(tasks, arguments):
+    if arguments.cost is None:
+        return "a full run costs 1 and every unit of its depth the same"
+    cost = arguments.cost
+    units = " or ".join(dict.fromkeys(t.depth_unit for t in tasks))
+    text = f"{_number(cost.per_unit)} {cost.unit} per {units}"
+    if cost.fixed > 0:
+        text += f", plus {_number(cost.fixed)} {cost.unit} for a probe of any depth, which moves no depth"
+    return text
+
+
+def _gamma(tasks, arguments):
+    if arguments.gamma is not None:
+        cost = arguments.cost.unit if arguments.cost is not None else "full run"
+        return f"{_number(arguments.gamma)} ({cost} per unit of squared error), one number for all tasks, stated"
+    rule = (
+        "price of one unit of squared error such that removing the whole expected risk at c_cheap is worth one full "
+        "run (gamma E[L(c_cheap)] = lambda c_T), one number per task, the same for every draw and depth"
+    )
+    groups = {}
+    for t in tasks:
+        if t.gamma is not None:
+            groups.setdefault(f"{t.cost.unit} per squared {t.metric}", []).append(t.gamma)
+    numbers = "; ".join(f"{_range(values, _number)} ({unit})" for unit, values in groups.items())
+    return f"{rule}: {numbers or 'withheld'}"
+
+
+def _horizon(tasks):
+    depths = _range_by_unit(tasks, lambda t: t.horizon)
+    assumed = [t.task for t in tasks if t.horizon_assumed]
+    if not assumed:
+        return f"a full run ends at {depths}"
+    who = "" if len(assumed) == len(tasks) else f" for {_names(assumed)}"
+    return f"a full run ends at {depths}; assumed{who} to be the deepest depth that any run reached"
+
+
+def _outcome(tasks):
+    stands_in = [t.task for t in tasks if t.outcome_stands_in]
+    if not stands_in:
+        return "the result on an outcome set that is disjoint from what a prefix shows"
+    text = "the metric's last value stands in for a result on a separate outcome set"
+    return text if len(stands_in) == len(tasks) else f"{text} for {_names(stands_in)}"
+
+
+def _noise(estimates):
+    known = [t.task for t in estimates if t.has_noise]
+    if not known:
+        return "how much noise the outcome set's finite size adds is unknown, so risks include it"
+    text = "verdicts are without the noise that the outcome set's finite size adds; with it they stand beside"
+    unknown = [t.task for t in estimates if not t.has_noise]
+    return text + (f"; unknown and included for {_names(unknown)}" if unknown else "")
+
+
+def _by_group(groups):
+    if len(groups) == 1:
+        return next(iter(groups))
+    return "; ".join(f"{text} ({_names(tasks)})" for text, tasks in groups.items())
+
+
+def _names(tasks):
+    shown = ", ".join(tasks[:4])
+    return f"{shown} and {len(tasks) - 4} more" if len(tasks) > 4 else shown
+
+
+def _range_by_unit(tasks, value):
+    groups = {}
+    for t in tasks:
+        groups.setdefault(plural(t.depth_unit), []).append(value(t))
+    return "; ".join(f"{_range(values, '{:.10g}'.format)} {unit}" for unit, values in groups.items())
+
+
+def _range(values: Iterable[float], form) -> str:
+    low, high = form(min(values)), form(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _number(value: float) -> str:
+    """Four significant digits, without an exponent where the number is neither small nor large."""
+    return f"{float(f'{value:.4g}'):.10g}"

@@ -1,0 +1,272 @@
+"""The verb: defaults, what is told of each task, what is withheld, and the forms in which it is handed on."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bayes_prehoc import theory
+from bayes_prehoc.planning import REGIMES, Interval, LinearCost, TaskPlan, plan
+
+FIGURES = [field.name for field in dataclasses.fields(TaskPlan) if field.default is None]
+
+
+def scalars(curve):
+    return float(curve.reducible[0]), curve.reference, float(curve.alpha[0]), float(curve.onset[0])
+
+
+@pytest.mark.parametrize("horizon", [1000.0, None])
+def test_without_uncertainty_every_figure_is_the_closed_form(make, float64, horizon):
+    curve = make.curve(horizon=horizon)
+    task = plan(make.posterior({"a": curve}))["a"]
+    shape = (*scalars(curve), horizon)
+    l_int = float(curve.l_int[0])
+    cheap = float(theory.envelope(50.0, l_int, *shape))
+
+    assert task.c_cheap == 50.0  # 5% of 1000, deeper than the shallowest estimate
+    assert task.gamma == pytest.approx(1.0 / cheap, rel=1e-9)  # a full run costs 1
+    c_star = float(theory.optimal_depth(1e-3 * cheap, *shape))
+    assert 30.0 < c_star < 1000.0
+    for depth in (task.c_star.median, task.c_star.lower, task.c_star.upper, task.best_depth, task.plug_in_depth):
+        assert depth == pytest.approx(c_star, rel=1e-8)
+    assert task.rmse_cheap.median == pytest.approx(np.sqrt(cheap), rel=1e-9)
+    assert task.rmse_final.median == pytest.approx(np.sqrt(l_int), rel=1e-9)  # L(c_T), or what stands in for it
+    assert (task.L_int.median, task.alpha.median) == pytest.approx((l_int, 0.6), rel=1e-12)
+    saved = float(theory.envelope(30.0, l_int, *shape)) - float(theory.envelope(c_star, l_int, *shape))
+    assert task.gain.median == pytest.approx(task.gamma * saved - 1e-3 * (c_star - 30.0), rel=1e-7)
+    assert task.p_gain == 1.0
+    assert [f.tolerance for f in task.flips] == pytest.approx([np.sqrt(l_int), np.sqrt(cheap)], rel=1e-9)
+    if horizon is None:
+        assert task.K.median == pytest.approx(1.5e-4 * 208.0**0.6, rel=1e-12)
+    else:
+        assert task.K is None
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "regime"), [(0.003, "noise-dominant"), (0.01, "dynamic-critical"), (0.03, "static-sufficient")]
+)
+def test_the_regime_follows_the_tolerance(make, tolerance, regime):
+    task = plan(make.posterior(), tolerance=tolerance)["a"]
+    assert task.regime == regime
+    assert task.regimes == {name: float(name == regime) for name in REGIMES}
+
+
+def test_the_noise_of_the_outcome_set_stands_beside_the_verdict(make):
+    curve = make.curve(draws=400, spread=0.2, noise=2e-4)
+    task = plan(make.posterior({"a": curve}))["a"]
+    assert task.regime == "dynamic-critical"
+    assert task.regimes_with_noise["noise-dominant"] > 0.9 and task.regimes["noise-dominant"] == 0.0
+    np.testing.assert_allclose(task.curve_without_noise.depths, task.curve.depths)
+    assert np.all(task.curve.median > task.curve_without_noise.median + 1.5e-4)
+    unknown = plan(make.posterior())["a"]
+    assert unknown.regimes_with_noise is None and unknown.curve_without_noise is None
+
+
+def test_a_spread_is_read_as_a_spread(make):
+    made = plan(make.posterior({"a": make.curve(200, 0.3, horizon=None)}))
+    task = made["a"]
+    assert task.reading == "spread reading" and "spread reading" in made.assumptions["reading"]
+    assert task.rmse_final.median == pytest.approx(np.sqrt(task.L_int.median))
+    assert "L_int" in task.extrapolated
+    verdict = plan(make.posterior())
+    assert verdict["a"].reading == "verdict" and "reading" not in verdict.assumptions
+
+
+def test_default_tolerance_is_for_accuracies_in_the_unit_interval(make):
+    estimates = (
+        make.estimates("acc"),
+        make.estimates("percent", outcome_mean=90.0),
+        make.estimates("loss", metric="eval_loss", metric_kind="loss"),
+    )
+    posterior = make.posterior({e.task: make.curve(50, 0.2) for e in estimates}, estimates=estimates)
+    made = plan(posterior)
+    assert [t.tolerance for t in made] == [0.01, None, None]
+    for name in ("percent", "loss"):
+        task = made[name]
+        assert task.regimes is None and task.regime is None and task.status == "ok"
+        assert any("state a tolerance" in flag for flag in task.flags)
+        assert task.c_star is not None and task.best_depth is not None and len(task.flips) == 2
+    assert "none, so no regimes" in made.assumptions["tolerance"]
+    stated = plan(posterior, tolerance={"loss": 0.02})
+    assert [t.tolerance for t in stated] == [0.01, None, 0.02]
+    assert stated["loss"].regimes is not None and "0.02 eval_loss, stated (loss)" in stated.assumptions["tolerance"]
+    assert [t.tolerance for t in plan(posterior, tolerance=0.5)] == [0.5] * 3
+
+
+def test_the_cheap_depth_is_never_shallower_than_what_was_fitted_unless_stated(make):
+    deep = make.estimates("a", depths=np.array([120.0, 300.0, 600.0, 900.0]))
+    posterior = make.posterior({"a": make.curve()}, estimates=(deep,))
+    assert plan(posterior)["a"].c_cheap == 120.0
+    assert "c_cheap" not in plan(posterior)["a"].extrapolated
+    stated = plan(posterior, c_cheap=20.0)
+    assert stated["a"].c_cheap == 20.0 and "c_cheap" in stated["a"].extrapolated
+    assert stated.assumptions["c_cheap"] == "20 steps, stated"
+
+
+def test_what_lies_outside_the_observed_depths_is_marked(make):
+    shallow = make.estimates("a", depths=np.array([30.0, 60.0, 90.0, 120.0]))
+    marked = plan(make.posterior({"a": make.curve()}, estimates=(shallow,)))["a"]
+    assert marked.c_star.median > 120.0
+    assert set(marked.extrapolated) == {"c_star", "best_depth", "L(c_T)"}
+    full = make.estimates("a", depths=np.array([30.0, 100.0, 500.0, 1000.0]))
+    assert plan(make.posterior({"a": make.curve()}, estimates=(full,)))["a"].extrapolated == ()
+
+
+def test_gamma_is_one_number_per_task_held_fixed_over_draws(make):
+    curve = make.curve(draws=500, spread=0.6, noise=1e-4)
+    task = plan(make.posterior({"a": curve}))["a"]
+    price = 1e-3 / task.gamma
+    mean_risk = np.mean(curve.l_int + curve.reducible * np.asarray(theory.decay(
+        np.float64(50.0), 200.0, curve.alpha, curve.onset, 1000.0)))  # fmt: skip
+    assert task.gamma == pytest.approx(1.0 / mean_risk, rel=1e-5)  # without the outcome set's noise
+    per_draw = np.asarray(theory.optimal_depth(price, curve.reducible, 200.0, curve.alpha, curve.onset, 1000.0))
+    expected = np.quantile(np.clip(per_draw, 30.0, 1000.0), [0.5, 0.05, 0.95])
+    assert (task.c_star.median, task.c_star.lower, task.c_star.upper) == pytest.approx(tuple(expected), rel=1e-4)
+
+
+def test_a_stated_gamma_is_the_same_for_all_tasks(make):
+    posterior = make.posterior({"a": make.curve(), "b": make.curve(reducible=3e-4)})
+    made = plan(posterior, gamma=5000.0, cost=LinearCost(0.4, 2.0, "GPU hour"))
+    assert [t.gamma for t in made] == [5000.0, 5000.0]
+    assert "5000 (GPU hour per unit of squared error)" in made.assumptions["gamma"]
+    assert "0.4 GPU hour per step, plus 2 GPU hour" in made.assumptions["cost"]
+    default = plan(posterior)
+    assert default["a"].gamma > 1.2 * default["b"].gamma
+    assert "(full run per squared accuracy)" in default.assumptions["gamma"]
+
+
+def test_the_unit_of_the_cost_changes_no_depth(make):
+    posterior = make.posterior({"a": make.curve(100, 0.4)})
+    default, hours = plan(posterior)["a"], plan(posterior, cost=LinearCost(0.03, 7.0, "GPU hour"))["a"]
+    assert hours.best_depth == pytest.approx(default.best_depth, rel=1e-9)
+    assert hours.best_depth_regret.expected == pytest.approx(30 * default.best_depth_regret.expected, rel=1e-6)
+
+
+def test_no_risk_is_worth_no_probing(make):
+    made = plan(make.posterior({"a": make.curve(20, l_int=0.0, reducible=0.0)}))
+    task = made["a"]
+    assert task.gamma == 0.0 and task.best_depth == task.c_min and task.c_star_at_min == 1.0 and task.p_gain == 0.0
+    assert task.regime == "static-sufficient"
+    assert any("no risk" in flag for flag in task.flags)
+    json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_a_risk_without_expectation_has_no_price(make):
+    curve = make.curve(20)
+    curve.reducible[3] = np.inf
+    made = plan(make.posterior({"a": curve}))
+    task = made["a"]
+    assert task.gamma is None and task.c_star is None and task.best_depth is None
+    assert task.regimes["dynamic-critical"] == 1.0
+    assert any("state gamma" in flag for flag in task.flags)
+    json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_not_converged_withholds_every_figure_of_every_task(make):
+    made = plan(make.posterior({"a": make.curve(), "b": make.curve()}, converged=False))
+    for task in made:
+        assert task.status == "not_converged"
+        assert [name for name in FIGURES if getattr(task, name) is not None] == []
+        assert task.flips == () and task.extrapolated == ()
+        assert len(task.points) == 4
+    document = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert document["converged"] is False and document["tasks"][0]["L_int"] is None
+    assert made.table[["L_int", "c_star", *REGIMES]].isna().all(axis=None)
+    assert "withheld" in made.assumptions["gamma"]
+
+
+def test_not_identified_withholds_the_figures_of_one_task(make):
+    made = plan(make.posterior({"a": make.curve(), "b": make.curve()}, statuses={"b": "not_identified"}))
+    assert [name for name in FIGURES if getattr(made["b"], name) is not None] == []
+    assert made["a"].regime == "dynamic-critical"
+    assert made.table.loc["b", "status"] == "not_identified" and made.table.loc["a", "status"] == "ok"
+
+
+def test_points_carry_their_sampling_interval(make):
+    estimates = make.estimates()
+    point = plan(make.posterior())["a"].points[1]
+    nu = estimates.nu[1]
+    assert (point["depth"], point["risk"]) == (100.0, estimates.risk[1])
+    # The interval holds the U for which U-hat is neither in the lowest nor in the highest 5%.
+    assert stats.chi2.cdf(nu * point["risk"] / point["lower"], nu) == pytest.approx(0.95)
+    assert stats.chi2.cdf(nu * point["risk"] / point["upper"], nu) == pytest.approx(0.05)
+
+
+def test_the_curve_reaches_from_before_the_estimates_to_the_horizon(make):
+    band = plan(make.posterior({"a": make.curve(300, 0.3)}))["a"].curve
+    assert band.depths[0] <= 15.0 and band.depths[-1] == pytest.approx(1000.0) and len(band.depths) == 60
+    assert np.all(band.lower <= band.median) and np.all(band.median <= band.upper)
+    assert np.all(np.diff(band.median) < 0)
+
+
+def test_the_cloud_is_thinned_and_in_units_of_the_tolerance(make):
+    task = plan(make.posterior({"a": make.curve(4000, 0.3)}), tolerance=0.02)["a"]
+    assert {name: len(draws) for name, draws in task.cloud.items()} == dict.fromkeys(
+        ("rmse_cheap", "rmse_final", "c_star"), 400
+    )
+    assert np.median(task.cloud["rmse_cheap"]) * 0.02 == pytest.approx(task.rmse_cheap.median, rel=0.05)
+    assert task.cloud["c_star"].min() >= task.c_min and task.cloud["c_star"].max() <= task.horizon
+    assert np.mean(task.cloud["rmse_final"] > 1) == pytest.approx(task.regimes["noise-dominant"], abs=0.05)
+
+
+def test_table(make):
+    made = plan(make.posterior({"a": make.curve(100, 0.3), "b": make.curve(100, 0.3, reducible=3e-6)}))
+    table = made.table
+    assert list(table.index) == ["a", "b"]
+    np.testing.assert_allclose(table[list(REGIMES)].sum(axis=1), 1.0)
+    for name in ("L_int", "alpha", "c_star"):
+        assert (table[f"{name}_lower"] < table[name]).all() and (table[name] < table[f"{name}_upper"]).all()
+        assert table.loc["b", name] == getattr(made["b"], name).median
+    assert list(table["regime"]) == ["dynamic-critical", "static-sufficient"]
+    assert list(table["extrapolated"]) == ["L(c_T)"] * 2 and list(table["tolerance"]) == [0.01] * 2
+
+
+def test_document_is_strict_and_complete(make):
+    made = plan(make.posterior({"a": make.curve(50, 0.3)}, set_aside=[("z", "one seed only")]))
+    document = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert document["proxy"] == "conditional" and document["converged"] is True and document["version"]
+    assert document["set_aside"] == [{"task": "z", "reason": "one seed only"}]
+    assert document["checks"][1] == {
+        "check": "e_bfmi", "passed": True, "value": None, "threshold": 0.3, "advice": ""
+    }  # fmt: skip
+    (task,) = document["tasks"]
+    assert task["task"] == "a" and set(task["regimes"]) == set(REGIMES)
+    for name in ("L_int", "alpha", "c_star", "rmse_cheap", "gain"):
+        assert set(task[name]) == {"median", "lower", "upper"}
+    assert set(task["best_depth_regret"]) == {"expected", "cvar"}
+    assert len(task["points"]) == 4 and len(task["curve"]["depths"]) == 60 and "cloud" not in task
+    assert task["cost"] == {"per_unit": 0.001, "fixed": 0.0, "unit": "full run"}
+
+
+def test_every_assumption_is_told_with_its_numbers(make):
+    estimates = (
+        make.estimates("a", noise=1e-5, noise_se=1e-6),
+        make.estimates("b", horizon_assumed=True, outcome_stands_in=True),
+    )
+    posterior = make.posterior(
+        {"a": make.curve(noise=1e-5), "b": make.curve()}, estimates=estimates, prior="the weak prior"
+    )
+    words = plan(posterior).assumptions
+    assert words["proxy"].startswith("conditional")
+    assert "0.01 accuracy, the default" in words["tolerance"]
+    assert words["c_cheap"].startswith("50 steps: 5% of the horizon")
+    assert words["cost"].startswith("a full run costs 1")
+    assert "1000 steps" in words["horizon"] and "assumed for b" in words["horizon"]
+    assert words["outcome"].endswith("for b")
+    assert "unknown and included for b" in words["noise"]
+    assert words["prior"] == "the weak prior"
+    assert "prior" not in plan(make.posterior()).assumptions
+    assert all(isinstance(text, str) and text for text in words.values())
+
+
+def test_what_the_caller_does_later_changes_nothing(make):
+    tolerance = {"a": 0.02}
+    made = plan(make.posterior(), tolerance=tolerance)
+    tolerance["a"] = 0.5
+    assert made.arguments.tolerance == {"a": 0.02}
+
+
+def test_interval_is_the_central_ninety_percent():
+    assert Interval.of(np.arange(101.0)) == Interval(50.0, 5.0, 95.0)
