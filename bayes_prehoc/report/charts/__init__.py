@@ -1,0 +1,7 @@
+"""Charts as inline SVG that follows the page: its colours, its font, light and dark."""
+
+from bayes_prehoc.report.charts.decay import decay_chart
+from bayes_prehoc.report.charts.depths import depth_dots, depth_strip
+from bayes_prehoc.report.charts.phase import phase_chart
+
+__all__ = ["decay_chart", "depth_dots", "depth_strip", "phase_chart"]

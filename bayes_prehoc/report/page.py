@@ -1,0 +1,261 @@
+"""A plan as a page that a person reads, or as JSON that a machine reads. Rendering only: every figure is the plan's.
+
+The page is one file. Style, script and charts are inline, and a content security policy forbids the browser to load
+anything else or to run any script but ours, so that it works offline and a task's name can do no harm.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections import defaultdict
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from bayes_prehoc.errors import InputError
+from bayes_prehoc.report import text
+from bayes_prehoc.report.charts import decay_chart, depth_dots, depth_strip, phase_chart
+from bayes_prehoc.report.charts.decay import curve_without_noise
+from bayes_prehoc.report.charts.depths import DOTS, depth_axis
+from bayes_prehoc.report.compare import plans_beside
+
+__all__ = ["render_page", "write_report"]
+
+REGIMES = ("static-sufficient", "dynamic-critical", "noise-dominant")
+MANY = 12
+"""Above this many tasks, panels are smaller, rows flatter, and all but the first `MANY` panels are folded."""
+LISTED = 6
+"""As many depths of a task are listed one by one."""
+_FIGURES = {"c_star": "c*", "best_depth": "best depth", "c_cheap": "cheap depth", "L(c_T)": "risk at the end"}
+_VERSIONS = ("bayes-prehoc", "jax", "numpyro", "arviz-stats", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Tasks with the same answer, most probable first; `name` is a regime or why there is none."""
+
+    name: str
+    tasks: tuple
+
+
+def write_report(plan, path, *, compare=()) -> None:
+    """Write a plan as a page or as JSON.
+
+    Parameters
+    ----------
+    plan : Plan
+        What `bp.plan` made.
+    path : str or Path
+        Ends in .html: one self-contained page that works offline. Ends in .json: `plan.to_dict()` as strict JSON.
+        Its folder must exist; an existing file is replaced only when the new one is complete.
+    compare : sequence of Posterior
+        Posteriors of other proxies for the same tasks. The page shows them beside the plan's own: dashed in the decay
+        charts, and in a table. They are read under the plan's tolerances and cheap depths. JSON leaves them out.
+
+    Raises
+    ------
+    InputError
+        If the ending is another one, the folder does not exist or cannot be written to, or a posterior in `compare`
+        shares no task with the plan.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in (".html", ".htm", ".json"):
+        raise InputError(f"{str(path)!r} has an unknown ending", "path", "Name a file in .html or .json.")
+    if not path.parent.is_dir():
+        raise InputError("its folder does not exist", str(path), f"Create {path.parent} first.")
+    if path.is_dir():
+        raise InputError("is a folder", str(path), "Name a file in it.")
+    if ending == ".json":
+        content = json.dumps(plan.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    else:
+        content = render_page(plan, compare=compare)
+    _replace(path, content)
+
+
+def render_page(plan, *, compare=()) -> str:
+    """The page as text; parameters as in `write_report`."""
+    converged = bool(plan.posterior.converged)
+    beside = plans_beside(plan, compare) if converged else ()
+    tasks = _reading_order(plan.tasks)
+    script = _resource("script.js")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            plan=plan,
+            converged=converged,
+            tasks=tasks,
+            groups=_groups(tasks),
+            many=len(tasks) > MANY,
+            first=MANY,
+            metrics=sorted({t.metric for t in tasks}),
+            depth_units=sorted({t.depth_unit for t in tasks}),
+            cost_units=sorted({t.cost.unit for t in tasks}),
+            tolerances=sorted({t.tolerance for t in tasks if t.tolerance is not None}),
+            spread=any(t.reading != "verdict" for t in tasks),
+            any_noise=any(curve_without_noise(t) is not None for t in tasks),
+            checks=[{"check": name, **row} for name, row in plan.posterior.checks().to_dict("index").items()],
+            notes=_notes(tasks),
+            left_out=_left_out(plan, tasks),
+            beside=beside,
+            marks=_marks,
+            shared_marks=_shared_marks(tasks),
+            versions={name: version(name) for name in _VERSIONS},
+            dots=DOTS,
+            regimes=REGIMES,
+            style=Markup(_resource("style.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **(_charts(tasks, beside) if converged else {}),
+        )
+    )
+
+
+def _charts(tasks, beside):
+    """Every chart of the page, by the place of its task."""
+    many = len(tasks) > MANY
+    placed = [t for t in tasks if t.regimes is not None]
+    stopping = [t for t in tasks if t.c_star is not None]
+    low = min([0.5, *(t.c_min / t.horizon for t in stopping)])
+    row = depth_strip if many else depth_dots
+    return {
+        "decays": {
+            t.task: decay_chart(
+                t, f"decay-{i}", [b.tasks[t.task] for b in beside if t.task in b.tasks], wide=len(tasks) <= 2
+            )
+            for i, t in enumerate(tasks)
+        },
+        "phase": phase_chart(placed, "phase-chart", label_all=not many) if placed else None,
+        "depths": {t.task: row(t, low, f"depth-{i}") for i, t in enumerate(stopping)},
+        "depths_axis": depth_axis(low, "depth-axis") if stopping else None,
+    }
+
+
+def _reading_order(tasks):
+    """By regime, the most probable first; then what has no regime."""
+
+    def place(task):
+        if task.regime is None:
+            return len(REGIMES) + (task.status != "ok"), 0.0
+        return REGIMES.index(task.regime), -task.regimes[task.regime]
+
+    return tuple(sorted(tasks, key=place))
+
+
+def _groups(tasks):
+    groups = [_Group(regime, tuple(t for t in tasks if t.regime == regime)) for regime in REGIMES]
+    unstated = tuple(t for t in tasks if t.status == "ok" and t.regime is None)
+    groups.append(_Group("no tolerance", unstated))
+    groups += [
+        _Group(status, tuple(t for t in tasks if t.status == status)) for status in ("not_identified", "not_converged")
+    ]
+    return [group for group in groups if group.tasks]
+
+
+def _marks(task):
+    """What the reader of a task's figures must know, in a few words each."""
+    marks = ["spread reading"] if task.reading != "verdict" else []
+    marks += [f"extrapolated: {_FIGURES.get(name, name)}" for name in task.extrapolated]
+    known = {
+        "horizon assumed": task.horizon_assumed,
+        "last value stands in": task.outcome_stands_in,
+        "not identified": task.status == "not_identified",
+    }
+    return marks + [mark for mark, there in known.items() if there]
+
+
+def _shared_marks(tasks):
+    """Marks of every task, said once above the table. A withheld figure is not extrapolated: it does not count."""
+    answered = [t for t in tasks if t.status == "ok"]
+    if len(answered) < 2:
+        return []
+    return [mark for mark in _marks(answered[0]) if all(mark in _marks(t) for t in answered)]
+
+
+def _notes(tasks):
+    """What a reader must know, each note once with the tasks it is about."""
+    about = defaultdict(list)
+    for task in tasks:
+        for flag in task.flags:
+            about[flag].append(task.task)
+    return sorted(about.items(), key=lambda item: -len(item[1]))
+
+
+def _left_out(plan, tasks):
+    """Depths that were not used, by reason; for each task as many as one reads, then their range."""
+    about = defaultdict(list)
+    for task in tasks:
+        by_reason = defaultdict(list)
+        for left in plan.posterior.estimates[task.task].left_out:
+            by_reason[left.reason].append(left.depth)
+        for reason, depths in by_reason.items():
+            shown = [text.stated(depth) for depth in sorted(depths)]
+            if len(shown) > LISTED:
+                shown = [f"{len(shown)} depths from {shown[0]} to {shown[-1]}"]
+            about[reason].append(f"{task.task} at {', '.join(shown)} {text.depth_unit(task.depth_unit)}")
+    return sorted(about.items(), key=lambda item: -len(item[1]))
+
+
+def _environment():
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bayes_prehoc.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=text.number,
+        interval=text.interval,
+        probability=text.probability,
+        stated=text.stated,
+        units=text.depth_unit,
+        squared=text.squared,
+        key=text.regime_key,
+        runner_up=_runner_up,
+        reading=_reading,
+    )
+    return environment
+
+
+def _runner_up(regimes):
+    """The second most probable regime."""
+    return sorted(regimes, key=regimes.get)[-2]
+
+
+def _reading(value):
+    """The value of a check: a number, or whatever else the check reports."""
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:
+        return "none"
+    return text.stated(float(f"{float(value):.4g}"))
+
+
+def _resource(name):
+    return resources.files("bayes_prehoc.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _replace(path, content):
+    """Write beside the file, then put it in its place: a reader never meets half a report."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            file.write(content)
+        # Temporary files are private; a report is as readable as any file of its owner.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(file.name, 0o666 & ~mask)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({error.strerror})", str(path), "Choose a folder you may write to."
+        ) from None
