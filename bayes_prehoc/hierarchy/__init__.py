@@ -1,0 +1,8 @@
+"""Risk estimates and a prior to a posterior: the hierarchical model, its sampling, its gate."""
+
+from bayes_prehoc.hierarchy.checks import Check, Gate
+from bayes_prehoc.hierarchy.files import load_posterior
+from bayes_prehoc.hierarchy.fit import fit
+from bayes_prehoc.hierarchy.posterior import Posterior, RiskCurve
+
+__all__ = ["Check", "Gate", "Posterior", "RiskCurve", "fit", "load_posterior"]

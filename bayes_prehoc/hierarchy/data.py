@@ -1,0 +1,66 @@
+"""Risk estimates as the dense, masked, unitless arrays that the model works on.
+
+Depth is a share of the horizon, risk is divided by the square of the task's outcome scale: so tasks with
+different metrics and units pool, and what the latents mean does not move with what was probed.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from bayes_prehoc.risk.estimates import RiskEstimates
+
+__all__ = ["REFERENCE_DEPTH", "ModelData", "metric_kinds", "model_data"]
+
+REFERENCE_DEPTH = 0.2
+"""c_0 as a share of the horizon, for every task."""
+
+
+class ModelData(NamedTuple):
+    """What the likelihood sees, T tasks by D depths, used depths packed to the left of each row.
+
+    Attributes
+    ----------
+    depth : share of the horizon, in (0, 1]; 1 where masked
+    log_risk : log of U-hat over the squared outcome scale; 0 where masked
+    dof : effective degrees of freedom nu; 2 where masked
+    mask : True where there is a value
+    kind : one-hot kind of metric (T, kinds)
+    noise, noise_se : V_eval of the outcome over the squared scale and its standard error; 0 where unknown
+    """
+
+    depth: Float[Array, "T D"]
+    log_risk: Float[Array, "T D"]
+    dof: Float[Array, "T D"]
+    mask: Bool[Array, "T D"]
+    kind: Float[Array, "T kinds"]
+    noise: Float[Array, " T"]
+    noise_se: Float[Array, " T"]
+
+
+def metric_kinds(estimates: RiskEstimates) -> tuple[str, ...]:
+    """Kinds of metric among the tasks, sorted; the columns of `ModelData.kind`."""
+    return tuple(sorted({t.metric_kind for t in estimates}))
+
+
+def model_data(estimates: RiskEstimates) -> ModelData:
+    """Arrays of the model for a set of estimates; float32, logarithms taken in float64 first."""
+    kinds = metric_kinds(estimates)
+    shape = (len(estimates), max(len(t.depths) for t in estimates))
+    depth, log_risk, dof = np.ones(shape), np.zeros(shape), np.full(shape, 2.0)
+    mask = np.zeros(shape, bool)
+    noise, noise_se = np.zeros(shape[0]), np.zeros(shape[0])
+    for row, task in enumerate(estimates):
+        there = slice(0, len(task.depths))
+        depth[row, there] = task.depths / task.horizon
+        log_risk[row, there] = np.log(task.risk) - 2.0 * np.log(task.scale)
+        dof[row, there] = task.nu
+        mask[row, there] = True
+        if task.has_noise:
+            noise[row], noise_se[row] = task.noise / task.scale**2, task.noise_se / task.scale**2
+    kind = np.array([[t.metric_kind == k for k in kinds] for t in estimates], float)
+    floats = [jnp.asarray(a, jnp.float32) for a in (depth, log_risk, dof)]
+    rest = [jnp.asarray(a, jnp.float32) for a in (kind, noise, noise_se)]
+    return ModelData(*floats, jnp.asarray(mask), *rest)

@@ -1,0 +1,261 @@
+"""Sampling the hierarchical model with NUTS, again with shorter steps where the gate was missed.
+
+On a CPU each chain is a program of its own and chains run in threads, one per core: in lock-step the longest trajectory
+would set the pace of all. On an accelerator the chains are one batch. Either way sampling goes in blocks of draws, so
+that it shows how far it is and can be interrupted.
+
+Source of the sampler: Hoffman and Gelman 2014, in NumPyro; dense mass matrix over the hyperparameters, diagonal over
+the tasks' whitened latents.
+"""
+
+import dataclasses
+import functools
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro.infer import NUTS
+from tqdm.auto import tqdm
+
+from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence
+from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, Hyperprior, hierarchical_model
+from bayes_prehoc.hierarchy.start import Reference, find_reference
+
+__all__ = ["Sampler", "Samples", "sample"]
+
+START_JITTER = 0.1
+STATISTICS = ("diverging", "energy", "num_steps", "accept_prob")
+BLOCK = 50
+"""Draws per call of the compiled program; warm-up and draws are multiples of it."""
+HOPELESS = 1.1
+"""R-hat above which more draws from the same chains would not help."""
+
+_LEAST = {"chains": 2, "warmup": BLOCK, "draws": BLOCK, "max_tree_depth": 1, "extensions": 0, "attempts": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Settings of NUTS.
+
+    Attributes
+    ----------
+    chains, warmup, draws : int
+        Warm-up and kept draws are per chain.
+    target_accept : float
+    max_tree_depth : int
+    extensions : int
+        Chains that mix but are too short for the gate go on, by `draws` each time.
+    attempts : int
+        A run that misses the gate otherwise is made anew, with twice the warm-up and a third of the distance of
+        `target_accept` from 1; the last one stands.
+    """
+
+    chains: int = 4
+    warmup: int = 500
+    draws: int = 500
+    target_accept: float = 0.9
+    max_tree_depth: int = 9
+    extensions: int = 3
+    attempts: int = 3
+
+    def __post_init__(self):
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{name} is {value!r}", "Sampler", f"Give a whole number of at least {least}.")
+            if least == BLOCK and value % BLOCK:
+                raise InputError(f"{name} is {value}", "Sampler", f"Give a multiple of {BLOCK}.")
+        if not 0.0 < self.target_accept < 1.0:
+            raise InputError(f"target_accept is {self.target_accept!r}", "Sampler", "Give a number between 0 and 1.")
+
+    def harder(self) -> "Sampler":
+        """Settings of the next attempt."""
+        closer = 1.0 - (1.0 - self.target_accept) / 3.0
+        return dataclasses.replace(self, warmup=2 * self.warmup, target_accept=closer)
+
+
+DEFAULT = Sampler()
+
+
+class Samples(NamedTuple):
+    """What sampling left.
+
+    Attributes
+    ----------
+    sites : mapping from site to array (chains, draws, ...)
+        Hyperparameters (with `corr` (3, 3) for `corr_chol`), the tasks' latents, `noise` where there is any.
+    statistics : mapping from name to array (chains, draws)
+    checks : tuple of Check
+    sampler : Sampler
+        The settings of the attempt that stands.
+    """
+
+    sites: dict[str, np.ndarray]
+    statistics: dict[str, np.ndarray]
+    checks: tuple[Check, ...]
+    sampler: Sampler
+
+
+def sample(
+    key, data: ModelData, prior: Hyperprior, proxy: str, sampler: Sampler = DEFAULT, gate: Gate = GATE
+) -> Samples:
+    """Draws from the posterior, with the checks of the gate."""
+    with_noise = bool(np.any(np.asarray(data.noise_se) > 0.0))
+    reference = find_reference(data, prior, proxy)
+    arguments = (data, reference.latents)
+    batched = jax.default_backend() != "cpu"
+    for attempt, attempt_key in enumerate(jax.random.split(key, sampler.attempts)):
+        if attempt:
+            sampler = sampler.harder()
+        start_key, run_key = jax.random.split(attempt_key)
+        start = _starting_points(start_key, reference, prior, proxy, data, with_noise, sampler.chains)
+        chain = _compiled(sampler, prior, proxy, with_noise, batched)
+        states = _begin(chain, jax.random.split(run_key, sampler.chains), start, arguments, batched)
+        states, _ = _advance(chain.warm, states, arguments, sampler.warmup // BLOCK, sampler, "warm-up")
+        kept = []
+        for _ in range(sampler.extensions + 1):
+            states, blocks = _advance(chain.draw, states, arguments, sampler.draws // BLOCK, sampler, "sampling")
+            kept += blocks
+            sites, statistics = _joined(kept, batched, with_noise)
+            checks = convergence(_judged(sites), statistics["diverging"], statistics["energy"], gate)
+            failed = {check.name for check in checks if not check.passed}
+            if not failed or "divergences" in failed or checks[0].value > HOPELESS:
+                break
+        if not failed:
+            break
+    return Samples(sites, statistics, checks, sampler)
+
+
+class _Chain(NamedTuple):
+    """Compiled steps of one chain: begin(key, start, arguments), warm(state, arguments), draw(state, arguments)."""
+
+    begin: callable
+    warm: callable
+    draw: callable
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(sampler: Sampler, prior: Hyperprior, proxy: str, with_noise: bool, batched: bool) -> _Chain:
+    """One program per model; it serves every data set of one shape."""
+    model = functools.partial(hierarchical_model, prior=prior, proxy=proxy, with_noise=with_noise)
+    kernel = NUTS(
+        model,
+        target_accept_prob=sampler.target_accept,
+        max_tree_depth=sampler.max_tree_depth,
+        dense_mass=[HYPERPARAMETERS],
+    )
+
+    def begin(key, start, arguments):
+        return kernel.init(key, sampler.warmup, init_params=start, model_args=arguments, model_kwargs={})
+
+    def warm(state, arguments):
+        return jax.lax.fori_loop(0, BLOCK, lambda _, s: kernel.sample(s, arguments, {}), state), ()
+
+    def draw(state, arguments):
+        def one(state, _):
+            state = kernel.sample(state, arguments, {})
+            sites = kernel.postprocess_fn(arguments, {})(state.z)
+            return state, (sites, {name: getattr(state, name) for name in STATISTICS})
+
+        return jax.lax.scan(one, state, None, length=BLOCK)
+
+    if batched:
+        return _Chain(
+            jax.jit(jax.vmap(begin, in_axes=(0, 0, None))),
+            jax.jit(jax.vmap(warm, in_axes=(0, None))),
+            jax.jit(jax.vmap(draw, in_axes=(0, None))),
+        )
+    return _Chain(jax.jit(begin), jax.jit(warm), jax.jit(draw))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin(chain, keys, start, arguments, batched):
+    """States of the chains; one batched state, or one per chain."""
+    if batched:
+        return [chain.begin(keys, start, arguments)]
+    return [chain.begin(key, jax.tree.map(lambda value, c=c: value[c], start), arguments) for c, key in enumerate(keys)]
+
+
+def _advance(step, states, arguments, count, sampler, label):
+    """Move all chains on by `count` blocks; the new states, and per block what each of them kept."""
+    stop = threading.Event()
+    width = sampler.chains // len(states)
+
+    def move(state):
+        kept = []
+        for _ in range(count):
+            if stop.is_set():
+                break
+            state, new = jax.block_until_ready(step(state, arguments))
+            kept.append(jax.tree.map(np.asarray, new))
+            bar.update(BLOCK * width)
+        return state, kept
+
+    total = count * BLOCK * sampler.chains
+    with tqdm(total=total, desc=label, unit="draw", disable=None, file=sys.stderr, leave=False) as bar:
+        pool = ThreadPoolExecutor(min(len(states), _cores()))
+        try:
+            moved = list(pool.map(move, states))
+        finally:
+            stop.set()
+            pool.shutdown()
+    return [state for state, _ in moved], list(zip(*(kept for _, kept in moved), strict=True))
+
+
+def _joined(blocks, batched, with_noise):
+    """Draws by site and statistics by name, each (chains, draws, ...)."""
+
+    def across_chains(*leaves):
+        return leaves[0] if batched else np.stack(leaves)
+
+    chains = [jax.tree.map(across_chains, *block) for block in blocks]
+    raw, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chains)
+    sites = {name: raw[name] for name in (*HYPERPARAMETERS, *LATENTS, *(("noise",) if with_noise else ()))}
+    factor = sites.pop("corr_chol").astype(np.float64)
+    sites["corr"] = factor @ np.swapaxes(factor, -1, -2)
+    return sites, statistics
+
+
+def _starting_points(key, reference: Reference, prior: Hyperprior, proxy, data: ModelData, with_noise, chains):
+    """Unconstrained starting values around the reference, one per chain."""
+    constraint = dist.constraints
+    scale = jnp.sqrt(jnp.diag(reference.covariance))
+    by_kind = data.kind.T @ reference.mean[:, 0] / jnp.maximum(data.kind.sum(0), 1.0)
+    corr = reference.covariance / (scale[:, None] * scale[None, :])
+    shrunk = 0.7 * corr + 0.3 * jnp.eye(3)
+    positive, unit = constraint.positive, constraint.unit_interval
+    values = {
+        "mu_level": by_kind,
+        "mu_share": reference.mean[0, 1],
+        "mu_rate": reference.mean[0, 2],
+        "tau": dist.biject_to(positive).inv(scale),
+        "corr_chol": dist.biject_to(constraint.corr_cholesky).inv(jnp.linalg.cholesky(shrunk)),
+        "log_onset": jnp.log(reference.onset),
+        "misfit": dist.biject_to(positive).inv(reference.misfit),
+        "dependence": dist.biject_to(positive if proxy == "run_to_run" else unit).inv(reference.dependence),
+        "white": jnp.zeros(reference.latents.shape),
+    }
+    if with_noise:
+        values["noise_white"] = jnp.zeros(data.noise.shape)
+    keys = dict(zip(values, jax.random.split(key, len(values)), strict=True))
+    return {
+        name: value + START_JITTER * jax.random.normal(keys[name], (chains, *jnp.shape(value)))
+        for name, value in values.items()
+    }
+
+
+def _judged(sites):
+    """What the gate looks at: every site, of the symmetric matrix its lower triangle."""
+    lower = np.tril_indices(3, -1)
+    return {name: values[..., lower[0], lower[1]] if name == "corr" else values for name, values in sites.items()}

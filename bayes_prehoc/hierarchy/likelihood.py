@@ -1,0 +1,137 @@
+r"""Likelihood of the estimates of one task: gamma margins tied by a Gaussian copula.
+
+An estimate with nu effective degrees of freedom of a risk U follows, to a very good approximation,
+a Gamma distribution with mean U and shape k = nu_eff / 2, where 2 / nu_eff = 2 / nu + omega^2 adds the misfit
+dispersion omega. With z = log U-hat - log U,
+
+.. math:: \log p = [k \log k - k - \log\Gamma(k)] - k (e^z - 1 - z) - \log \hat U ,
+
+the deviance form, whose second term keeps its digits in float32 when k is large.
+
+Estimates at different depths come from the same seeds. Their dependence is a Gaussian copula over the
+Wilson-Hilferty scores of the margins with a Markov correlation, so it needs no matrix: adjacent scores have
+correlation r_i and the correlation of any two is the product of those between.
+
+- `run_to_run`: r = exp(-2 |log c_i - log c_j| / l), the square of the correlation of two values of one run
+  that decays over the correlation length l in log depth.
+- `conditional`, `branching`: errors of nested predictions have correlation sqrt(U_j / U_i) for c_j > c_i, their
+  squares U_j / U_i; times kappa < 1 per step, because each depth's regression has an error of its own.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Bool, Float
+
+from bayes_prehoc import theory
+from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
+
+__all__ = [
+    "alpha_bounds",
+    "alpha_of_rate",
+    "copula_log_density",
+    "effective_shape",
+    "gamma_log_density",
+    "log_mean_curve",
+    "log_risk_curve",
+    "neighbour_correlation",
+    "normal_scores",
+]
+
+STIRLING_FROM = 8.0
+SMALLEST_FLOOR = 1e-30
+NEVER_IDENTICAL = 0.9995
+"""Upper bound of the correlation of neighbours, so that the copula stays proper in float32."""
+
+
+def alpha_bounds(proxy: str) -> tuple[float, float]:
+    """Bounds of alpha: (0, 4) for the spread, (-1, 4) for the remaining risk."""
+    return (0.0, 4.0) if proxy == "run_to_run" else (-1.0, 4.0)
+
+
+def alpha_of_rate(rate, proxy: str):
+    """Alpha from its unbounded latent."""
+    low, high = alpha_bounds(proxy)
+    return low + (high - low) * jax.nn.sigmoid(rate)
+
+
+def log_risk_curve(level, share, rate, onset, depth, proxy: str):
+    """log of U(depth) over the squared scale.
+
+    `depth` and `onset` are shares of the horizon; the latents broadcast against `depth`.
+    """
+    horizon = None if proxy == "run_to_run" else 1.0
+    alpha = alpha_of_rate(rate, proxy)
+    floor = jnp.maximum(jax.nn.sigmoid(share), SMALLEST_FLOOR)
+    left = theory.decay(depth, REFERENCE_DEPTH, alpha, onset, horizon)
+    return level + jnp.log(floor + (1.0 - floor) * left)
+
+
+def log_mean_curve(level, share, rate, onset, noise, depth, proxy: str):
+    """log of the estimates' mean U(depth) + V_eval over the squared scale, (T, D).
+
+    Latents are (T, 1), `depth` (T, D), `noise` (T,) with 0 where the outcome set's noise is unknown.
+    """
+    curve = log_risk_curve(level, share, rate, onset, depth, proxy)
+    there = noise[:, None] > 0.0
+    return jnp.where(there, jnp.logaddexp(curve, jnp.log(jnp.where(there, noise[:, None], 1.0))), curve)
+
+
+def effective_shape(dof: Float[Array, "..."], misfit) -> Float[Array, "..."]:
+    """Shape k = nu_eff / 2 of the gamma margin, 1 / k = 2 / nu + omega^2."""
+    return 1.0 / (2.0 / dof + misfit**2)
+
+
+def _log_normaliser(k):
+    """k log k - k - lgamma(k), by Stirling's series where k is large."""
+    small = jnp.where(k < STIRLING_FROM, k, 1.0)
+    large = jnp.where(k < STIRLING_FROM, STIRLING_FROM, k)
+    exact = small * jnp.log(small) - small - gammaln(small)
+    series = 1.0 / large * (1.0 / 12.0 - 1.0 / large**2 * (1.0 / 360.0 - 1.0 / large**2 / 1260.0))
+    return jnp.where(k < STIRLING_FROM, exact, 0.5 * jnp.log(large) - 0.5 * jnp.log(2.0 * jnp.pi) - series)
+
+
+def gamma_log_density(log_value, log_mean, k):
+    """Log density of a Gamma(shape k, mean) value in deviance form."""
+    z = log_value - log_mean
+    near = jnp.abs(z) < 0.05
+    safe = jnp.where(near, 1.0, z)
+    deviance = jnp.where(near, z**2 * (0.5 + z * (1.0 / 6.0 + z / 24.0)), jnp.expm1(safe) - safe)
+    return _log_normaliser(k) - k * deviance - log_value
+
+
+def normal_scores(log_value, log_mean, k):
+    """Wilson-Hilferty: (U-hat / U)^(1/3) is nearly normal with mean 1 - 1/(9k) and variance 1/(9k)."""
+    return 3.0 * jnp.sqrt(k) * (jnp.expm1((log_value - log_mean) / 3.0) + 1.0 / (9.0 * k))
+
+
+def neighbour_correlation(depth, log_mean, dependence, proxy: str):
+    """Correlation of the scores at adjacent depths, (..., D - 1).
+
+    `dependence` is the correlation length l for `run_to_run`, kappa for the other proxies.
+    """
+    if proxy == "run_to_run":
+        gap = jnp.log(depth[..., 1:]) - jnp.log(depth[..., :-1])
+        return jnp.exp(-2.0 * jnp.abs(gap) / dependence)
+    return dependence * jnp.exp(jnp.minimum(log_mean[..., 1:] - log_mean[..., :-1], 0.0))
+
+
+def copula_log_density(scores: Float[Array, "... D"], neighbour: Float[Array, "... E"], mask: Bool[Array, "... D"]):
+    """Log density of a Gaussian Markov copula, summed over depths.
+
+    Parameters
+    ----------
+    scores : normal scores; used depths packed to the left
+    neighbour : correlations of adjacent scores, E = D - 1
+    mask : which scores are there
+
+    Returns
+    -------
+    array (...): log c = sum over pairs of log N(s_j; r s_i, 1 - r^2) - log N(s_j; 0, 1).
+    """
+    pair = mask[..., 1:] & mask[..., :-1]
+    r = jnp.where(pair, jnp.minimum(neighbour, NEVER_IDENTICAL), 0.0)
+    open_share = 1.0 - r**2
+    before, after = scores[..., :-1], scores[..., 1:]
+    terms = -0.5 * jnp.log(open_share) - 0.5 * ((after - r * before) ** 2 / open_share - after**2)
+    return jnp.sum(jnp.where(pair, terms, 0.0), axis=-1)

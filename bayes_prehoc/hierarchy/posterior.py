@@ -1,0 +1,279 @@
+"""The posterior of a fit: draws with labels, what they say of each task, and whether they may be believed.
+
+Figures come in the task's own units: risk in the metric's unit squared, depth in the task's depth unit. A fit that did
+not pass its gate gives no figures; a task whose estimates do not tell L_int apart from the decay gives none either.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jaxtyping import Float
+
+from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.checks import CENTRAL, Check, bits_learned
+from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
+from bayes_prehoc.hierarchy.likelihood import (
+    alpha_of_rate,
+    effective_shape,
+    log_mean_curve,
+    neighbour_correlation,
+)
+from bayes_prehoc.hierarchy.model import Hyperprior, prior_draws
+from bayes_prehoc.hierarchy.simulate import draw_log_values
+from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
+
+__all__ = ["Posterior", "RiskCurve"]
+
+LEAST_BITS = 1.0
+"""Bits that a task's estimates must tell about the share of L_int for the task to be identified: its 90% interval is
+half as wide as the weak prior's, or narrower."""
+
+
+class RiskCurve(NamedTuple):
+    """S draws of a task's risk curve, float64, in the task's units; arguments of `bayes_prehoc.theory`.
+
+    Attributes
+    ----------
+    l_int : array (S,)
+        L_int, without the outcome set's noise.
+    reducible : array (S,)
+        U(c_0) - L_int.
+    reference : float
+        c_0, a fifth of the horizon.
+    alpha, onset : arrays (S,)
+    horizon : float or None
+        c_T where nothing is left to learn there (conditional, branching); None for run_to_run.
+    noise : array (S,) or None
+        V_eval of the outcome set; None where unknown.
+    """
+
+    l_int: np.ndarray
+    reducible: np.ndarray
+    reference: float
+    alpha: np.ndarray
+    onset: np.ndarray
+    horizon: float | None
+    noise: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Posterior:
+    """What `fit` returns.
+
+    Attributes
+    ----------
+    draws : xarray.DataTree
+        ArviZ groups `posterior` (hyperparameters; per task level, share, rate, alpha, L_int, K), `sample_stats` and
+        `observed_data`.
+    estimates : RiskEstimates
+        What was fitted.
+    gate : tuple of Check
+    hyperprior : Hyperprior
+        The prior on the hyperparameters.
+    prior : str
+        Its name in words.
+    seed : int
+    """
+
+    draws: xr.DataTree
+    estimates: RiskEstimates
+    gate: tuple[Check, ...]
+    hyperprior: Hyperprior
+    prior: str
+    seed: int
+
+    def __repr__(self):
+        state = "converged" if self.converged else "NOT converged"
+        return f"Posterior of {len(self.estimates)} tasks, proxy {self.proxy}, {state}"
+
+    @property
+    def proxy(self) -> str:
+        """The proxy that was fitted."""
+        return self.estimates.proxy
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        return tuple(task.task for task in self.estimates)
+
+    @property
+    def converged(self) -> bool:
+        """Whether every check of the gate passed."""
+        return all(check.passed for check in self.gate)
+
+    def checks(self) -> pd.DataFrame:
+        """The gate, indexed by check: passed, value, threshold, worst (the quantity), advice."""
+        return pd.DataFrame(self.gate, columns=Check._fields).rename(columns={"name": "check"}).set_index("check")
+
+    def status(self, task: str) -> str:
+        """Whether the task has an answer: "ok", "not_identified" or "not_converged".
+
+        Not identified: the estimates, with what the other tasks say, told less than one bit about the share of L_int
+        in U(c_0): its 90% interval is more than half as wide as under the weak prior.
+
+        Raises
+        ------
+        InputError
+            No such task.
+        """
+        row = self._row(task)
+        if not self.converged:
+            return "not_converged"
+        return "ok" if self._bits["share"][row] >= LEAST_BITS else "not_identified"
+
+    def summary(self) -> pd.DataFrame:
+        """One row per task: status, then medians with 90% intervals (`_lower`, `_upper`) of L_int, alpha, K (run_to_run
+        only), U(c_0) and the share of L_int in it, and the bits learned about share and alpha.
+
+        Figures are NaN where the fit did not converge or the task is not identified.
+        """
+        rows = []
+        for row, estimates in enumerate(self.estimates):
+            status = self.status(estimates.task)
+            curve = self.curve(estimates.task)
+            u0 = curve.l_int + curve.reducible
+            figures = {"L_int": curve.l_int, "alpha": curve.alpha, "U_c0": u0, "share": curve.l_int / u0}
+            if curve.horizon is None:
+                figures["K"] = curve.reducible * (curve.reference + curve.onset) ** curve.alpha
+            cells = {"task": estimates.task, "status": status, "metric": estimates.metric}
+            for name, draws in figures.items():
+                lower, median, upper = np.quantile(draws, (CENTRAL[0], 0.5, CENTRAL[1]))
+                told = status == "ok"
+                cells |= {
+                    name: median if told else np.nan,
+                    f"{name}_lower": lower if told else np.nan,
+                    f"{name}_upper": upper if told else np.nan,
+                }
+            bits = {f"bits_{name}": self._bits[name][row] if self.converged else np.nan for name in self._bits}
+            rows.append(cells | bits)
+        return pd.DataFrame(rows).set_index("task")
+
+    def curve(self, task: str) -> RiskCurve:
+        """All draws of a task's risk curve, whatever its status.
+
+        Raises
+        ------
+        InputError
+            No such task.
+        """
+        row = self._row(task)
+        estimates = self.estimates.tasks[row]
+        level, share, rate = (self._flat(name)[:, row] for name in ("level", "share", "rate"))
+        u0 = np.exp(level) * estimates.scale**2
+        return RiskCurve(
+            l_int=u0 / (1.0 + np.exp(-share)),
+            reducible=u0 / (1.0 + np.exp(share)),
+            reference=REFERENCE_DEPTH * estimates.horizon,
+            alpha=np.asarray(alpha_of_rate(rate, self.proxy), np.float64),
+            onset=np.exp(self._flat("log_onset")) * estimates.horizon,
+            horizon=None if self.proxy == "run_to_run" else estimates.horizon,
+            noise=self._flat("noise")[:, row] * estimates.scale**2 if estimates.has_noise else None,
+        )
+
+    def predict_risk(self, task: str, depths, n_seeds: int | None = None, *, seed: int = 0) -> Float[np.ndarray, "S D"]:
+        """Draws of the risk at some depths, or of what a new set of runs would show there.
+
+        Parameters
+        ----------
+        task : str
+        depths : sequence of float (D,)
+            In the task's unit, positive and increasing; up to the horizon unless the proxy is run_to_run.
+        n_seeds : int, optional
+            Give the estimates that this many new runs would show, with their sampling error, their dependence along
+            depth, the model's misfit and the outcome set's noise. Default: U(c) itself, without that noise.
+        seed : int
+            Of the sampling error.
+
+        Returns
+        -------
+        float64 array (S, D), the metric's unit squared
+
+        Raises
+        ------
+        InputError
+            No such task, or impossible depths or n_seeds.
+        """
+        row = self._row(task)
+        estimates = self.estimates.tasks[row]
+        depth = jnp.asarray(_checked_depths(depths, estimates, self.proxy) / estimates.horizon)
+        level, share, rate = (jnp.asarray(self._flat(name)[:, row : row + 1]) for name in ("level", "share", "rate"))
+        onset = jnp.exp(jnp.asarray(self._flat("log_onset")))[:, None]
+        noise = np.zeros(len(level))
+        if n_seeds is not None and estimates.has_noise:
+            noise = self._flat("noise")[:, row]
+        log_mean = log_mean_curve(level, share, rate, onset, jnp.asarray(noise), depth[None, :], self.proxy)
+        if n_seeds is None:
+            return np.exp(np.asarray(log_mean, np.float64)) * estimates.scale**2
+        if isinstance(n_seeds, bool) or not isinstance(n_seeds, int | np.integer) or n_seeds < 2:
+            raise InputError(f"n_seeds is {n_seeds!r}", "predict_risk", "Give a whole number of at least 2.")
+        k = effective_shape(jnp.asarray(_dof(estimates, int(n_seeds))), jnp.asarray(self._flat("misfit")))[:, None]
+        dependence = jnp.asarray(self._flat("dependence"))[:, None]
+        neighbour = neighbour_correlation(depth[None, :], log_mean, dependence, self.proxy)
+        wide = jnp.broadcast_to(k, log_mean.shape)
+        return np.exp(draw_log_values(jax.random.key(seed), log_mean, neighbour, wide)) * estimates.scale**2
+
+    def save(self, path) -> None:
+        """Write draws, estimates and checks to one netCDF file, which `load_posterior` reads.
+
+        Raises
+        ------
+        InputError
+            The folder does not exist or cannot be written.
+        """
+        from bayes_prehoc.hierarchy.files import save_posterior
+
+        save_posterior(self, path)
+
+    @functools.cached_property
+    def _bits(self) -> dict[str, np.ndarray]:
+        """Bits learned about the share of L_int and about alpha, each (T,)."""
+        share, rate = prior_draws(self.hyperprior)
+        return {
+            "share": bits_learned(_sigmoid(self._flat("share")), _sigmoid(share)),
+            "alpha": bits_learned(_sigmoid(self._flat("rate")), _sigmoid(rate)),
+        }
+
+    def _flat(self, name) -> np.ndarray:
+        """Draws of a site, chains joined; float64 array (S, ...)."""
+        values = self.draws["posterior"][name].values
+        return values.reshape(-1, *values.shape[2:]).astype(np.float64)
+
+    def _row(self, task) -> int:
+        self.estimates[task]
+        return self.tasks.index(task)
+
+
+def _sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def _dof(estimates: TaskEstimates, n_seeds: int) -> float:
+    """Degrees of freedom of an estimate from `n_seeds` runs with the kurtosis that the task's runs have."""
+    n, nu = estimates.n_runs, float(np.median(estimates.nu))
+    excess = max(n * (2.0 / nu - 2.0 / (n - 1.0)), 0.0)
+    return 2.0 / (excess / n_seeds + 2.0 / (n_seeds - 1.0))
+
+
+def _checked_depths(depths, estimates, proxy):
+    where = f"predict_risk, task {estimates.task!r}"
+    try:
+        depths = np.atleast_1d(np.asarray(depths, np.float64))
+    except (TypeError, ValueError):
+        raise InputError(f"depths are {depths!r}", where, "Give numbers in the task's depth unit.") from None
+    if depths.ndim != 1 or not len(depths) or not np.all(depths > 0.0) or not np.all(np.isfinite(depths)):
+        raise InputError("depths must be positive numbers", where, f"Give them in {estimates.depth_unit}s.")
+    if np.any(np.diff(depths) <= 0.0):
+        raise InputError("depths do not increase", where, "Sort them and drop duplicates.")
+    if proxy != "run_to_run" and depths[-1] > estimates.horizon * (1.0 + 1e-9):
+        raise InputError(
+            f"depth {depths[-1]:g} lies beyond the horizon {estimates.horizon:g}",
+            where,
+            "A run ends there; give depths up to it.",
+        )
+    return depths

@@ -1,0 +1,111 @@
+"""Where sampling starts: the mode of each task's latents under an empirical population, found before NUTS runs.
+
+Alternates, a few times, between the mode of each task's latents under the current population (damped Gauss-Newton,
+exact gradients), the population's mean and covariance given those modes (an EM step), and the shared parameters (onset,
+misfit, dependence of depths) by their profile over a grid. The posterior does not depend on any of it.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.information import gauss_newton
+from bayes_prehoc.hierarchy.model import Hyperprior, central_noise, task_log_likelihood
+
+__all__ = ["Reference", "find_reference"]
+
+ROUNDS = 8
+NEWTON_STEPS = 12
+STEP_SIZES = (1.0, 0.5, 0.2, 0.05, 0.0)
+LONGEST_MOVE = 3.0
+PRIOR_TASKS = 5.0
+"""Weight of the prior in the population's covariance, in tasks."""
+
+
+class Reference(NamedTuple):
+    """Where sampling starts."""
+
+    latents: Float[Array, "T 3"]
+    mean: Float[Array, "T 3"]
+    covariance: Float[Array, "3 3"]
+    onset: Float[Array, ""]
+    misfit: Float[Array, ""]
+    dependence: Float[Array, ""]
+
+
+def _shared_grid(prior: Hyperprior, proxy: str) -> np.ndarray:
+    """Candidate (onset, misfit, dependence) triples."""
+    onsets = np.exp(prior.onset[0] + prior.onset[1] * np.array([-1.5, -0.75, 0.0, 0.75, 1.5]))
+    misfits = prior.misfit * np.array([0.05, 0.15, 0.3, 0.6, 1.0, 1.7, 2.5])
+    if proxy == "run_to_run":
+        dependences = np.exp(prior.length[0] + prior.length[1] * np.array([-1.5, -0.75, 0.0, 0.75, 1.5]))
+    else:
+        dependences = np.array([0.6, 0.75, 0.85, 0.92, 0.97])
+    return np.array(list(itertools.product(onsets, misfits, dependences)), np.float32)
+
+
+@functools.partial(jax.jit, static_argnames=("prior", "proxy"))
+def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
+    """Modes of the tasks' latents under an empirical population, and the whitening there."""
+    tasks = data.kind.shape[0]
+    noise = central_noise(data)
+    grid = jnp.asarray(_shared_grid(prior, proxy))
+    if proxy == "run_to_run":
+        log_prior_dependence = -0.5 * ((jnp.log(grid[:, 2]) - prior.length[0]) / prior.length[1]) ** 2
+    else:
+        log_prior_dependence = (prior.kappa[0] - 1.0) * jnp.log(grid[:, 2])
+    center = jnp.array([prior.level[0], prior.share[0], prior.rate[0]], jnp.float32)
+    spread = jnp.array([prior.level[1], prior.share[1], prior.rate[1]], jnp.float32)
+    wide = jnp.diag(spread**2 + jnp.asarray(prior.tau, jnp.float32) ** 2)
+    weak = jnp.diag(jnp.asarray(prior.tau, jnp.float32) ** 2 * 0.5)
+
+    def log_likelihood(z, shared):
+        return task_log_likelihood((z[:, 0], z[:, 1], z[:, 2]), shared[0], shared[1], shared[2], noise, data, proxy)
+
+    def gradient(z, shared):
+        return jax.grad(lambda v: log_likelihood(v, shared).sum())(z)
+
+    def modes(z, mean, precision, shared):
+        def objective(v):
+            return log_likelihood(v, shared) - 0.5 * jnp.einsum("ti,ij,tj->t", v - mean, precision, v - mean)
+
+        def step(v, _):
+            information, _ = gauss_newton(v, *shared, noise, data, proxy)
+            slope = gradient(v, shared) - (v - mean) @ precision
+            move = jnp.linalg.solve(information + precision, slope[..., None])[..., 0]
+            move = jnp.where(jnp.isfinite(move), jnp.clip(move, -LONGEST_MOVE, LONGEST_MOVE), 0.0)
+            candidates = jnp.stack([v + size * move for size in STEP_SIZES])
+            values = jnp.nan_to_num(jax.vmap(objective)(candidates), nan=-jnp.inf)
+            best = jnp.argmax(values, axis=0)
+            return jnp.take_along_axis(candidates, best[None, :, None], axis=0)[0], None
+
+        return jax.lax.scan(step, z, None, length=NEWTON_STEPS)[0]
+
+    def one_round(state, _):
+        z, mean, covariance, shared = state
+        precision = jnp.linalg.inv(covariance)
+        z = modes(z, mean, precision, shared)
+        width = jnp.linalg.inv(gauss_newton(z, *shared, noise, data, proxy)[0] + precision)
+        by_kind = (data.kind.T @ z + center / spread**2) / (data.kind.sum(0)[:, None] + 1.0 / spread**2)
+        overall = (z.sum(0) + center / spread**2) / (tasks + 1.0 / spread**2)
+        mean = jnp.concatenate([(data.kind @ by_kind)[:, :1], jnp.broadcast_to(overall[1:], (tasks, 2))], axis=1)
+        off = z - mean
+        scatter = jnp.einsum("ti,tj->ij", off, off) + width.sum(0)
+        covariance = (scatter + PRIOR_TASKS * weak) / (tasks + PRIOR_TASKS)
+        profile = jax.vmap(lambda s: jnp.nansum(log_likelihood(z, s)))(grid)
+        profile = profile - 0.5 * ((jnp.log(grid[:, 0]) - prior.onset[0]) / prior.onset[1]) ** 2
+        profile = profile - 0.5 * (grid[:, 1] / prior.misfit) ** 2
+        shared = grid[jnp.argmax(profile + log_prior_dependence)]
+        return (z, mean, covariance, shared), None
+
+    start = jnp.broadcast_to(center, (tasks, 3))
+    shared = jnp.array([jnp.exp(prior.onset[0]), 0.5 * prior.misfit, 0.9], jnp.float32)
+    state, _ = jax.lax.scan(one_round, (start, start, wide, shared), None, length=ROUNDS)
+    z, mean, covariance, shared = state
+    return Reference(z, mean, covariance, *shared)
