@@ -1,0 +1,7 @@
+"""Runs that we make: fine-tuning tasks, the engine that runs them under many seeds, and the built-in suite."""
+
+from bayes_prehoc.probes.execute import probe
+from bayes_prehoc.probes.spec import ProbeSpec
+from bayes_prehoc.probes.suite import suite, suite_task
+
+__all__ = ["ProbeSpec", "probe", "suite", "suite_task"]
