@@ -1,0 +1,401 @@
+"""The command line: every command is a thin layer over the function of the same name.
+
+Standard output is data, standard error is progress; with `--json` standard output is one JSON document. The exit codes
+are in `bayes_prehoc._console`.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import bayes_prehoc as bp
+from bayes_prehoc._arguments import (
+    CCheap,
+    CostFixed,
+    CostPerUnit,
+    CostUnit,
+    DepthUnit,
+    Gamma,
+    HigherIsBetter,
+    Horizon,
+    Json,
+    Outcome,
+    Posteriors,
+    Proxy,
+    RunsFile,
+    Seed,
+    Seeds,
+    Tolerance,
+    check_output,
+    parse_cost,
+    parse_numbers,
+    parse_seeds,
+)
+from bayes_prehoc._console import (
+    ANSWERED,
+    INTERRUPTED,
+    WITHHELD,
+    as_document,
+    as_records,
+    exit_code,
+    patiently,
+    print_out,
+    say,
+)
+from bayes_prehoc._terminal import fit_text, listing, plan_text, set_aside_lines
+from bayes_prehoc.errors import InputError
+
+__all__ = ["main"]
+
+DEMO_TOLERANCE = 0.01
+
+app = typer.Typer(
+    name="bayes-prehoc",
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+):
+    """How uncertain is the outcome of a fine-tuning run, and how much of that would a short probe remove?
+
+    \b
+    See it work on the built-in tasks (a few minutes):
+      bayes-prehoc demo --out out
+    \b
+    With runs of your own (columns task, seed, step, metric, value):
+      bayes-prehoc fit runs.csv --out post.nc
+      bayes-prehoc plan post.nc --tolerance 0.01
+      bayes-prehoc report post.nc --out report.html
+    \b
+    Exit codes: 0 answered, 1 the answer is withheld, 2 a mistake in what was asked.
+    Each command explains itself: bayes-prehoc COMMAND --help.
+    """
+    if version:
+        print_out(f"bayes-prehoc {bp.__version__}")
+        raise typer.Exit(ANSWERED)
+
+
+@app.command()
+def probe(
+    tasks: Annotated[list[str] | None, typer.Argument(metavar="TASK", help="Default: the whole suite.")] = None,
+    seeds: Seeds = "64",
+    store: Annotated[Path, typer.Option(metavar="FILE", help="Run store to add the runs to.")] = Path("runs.db"),
+    list_: Annotated[bool, typer.Option("--list", help="List the built-in tasks and exit.")] = False,
+    as_json: Json = False,
+):
+    """Run built-in tasks under many seeds and store the runs.
+
+    Each task fine-tunes a small pretrained network; `--list` says which there are. Runs that the store already has are
+    not repeated, so an interrupted call can be repeated as it is.
+
+    \b
+    Examples:
+      bayes-prehoc probe --list
+      bayes-prehoc probe --seeds 64 --store runs.db
+      bayes-prehoc probe TASK --seeds 64:128 --store runs.db
+    """
+    if list_:
+        fields = ("metric", "steps", "backbone", "hash", "description")
+        rows = [{"task": spec.name} | {field: getattr(spec, field) for field in fields} for spec in bp.suite()]
+        lines = (f"{row['task']} ({row['metric']}, {row['steps']} steps)\n  {row['description']}" for row in rows)
+        print_out(as_document({"tasks": rows}) if as_json else "\n".join(lines))
+        return
+    _show_runs(_probe(tasks or bp.suite(), parse_seeds(seeds), store), store, as_json)
+
+
+@app.command()
+def ingest(
+    runs_file: RunsFile,
+    store: Annotated[Path, typer.Option(metavar="FILE", help="Run store to add the runs to.")],
+    outcome: Outcome = None,
+    attributes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Table of what is known about each task, with a column 'task'.")
+    ] = None,
+    depth_unit: DepthUnit = "step",
+    horizon: Horizon = None,
+    higher_is_better: HigherIsBetter = None,
+    as_json: Json = False,
+):
+    """Read recorded runs into a run store.
+
+    RUNS is a table with the columns task, seed, step, metric, value, one row per evaluation; other columns are kept as
+    attributes of the task. What cannot be used is listed with the reason.
+
+    \b
+    Examples:
+      bayes-prehoc ingest runs.csv --store runs.db --depth-unit epoch
+      bayes-prehoc ingest runs.csv --store runs.db --attributes configs.csv
+    """
+    from bayes_prehoc.runs import with_attributes
+
+    check_output(store)
+    runs = bp.read_runs(
+        runs_file, outcome=outcome, depth_unit=depth_unit, horizon=horizon, higher_is_better=higher_is_better
+    )
+    if attributes is not None:
+        runs = with_attributes(runs, attributes)
+    with bp.RunStore(store) as opened:
+        opened.write(runs)
+    _show_runs(runs, store, as_json)
+
+
+@app.command()
+def fit(
+    runs_file: RunsFile,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to save the posterior, such as post.nc.")],
+    outcome: Outcome = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="METRIC", help="The metric whose risk is estimated. Default: the outcome's."),
+    ] = None,
+    proxy: Proxy = "auto",
+    depth_unit: DepthUnit = "step",
+    horizon: Horizon = None,
+    higher_is_better: HigherIsBetter = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Estimate the risk at each depth and fit the hierarchical model to it.
+
+    RUNS is a table with the columns task, seed, step, metric, value (others are kept as attributes), or a run store.
+    Exit code 1: the fit failed its convergence gate; the posterior is saved for inspection, but a plan made from it
+    withholds its answers.
+
+    \b
+    Examples:
+      bayes-prehoc fit runs.csv --out post.nc
+      bayes-prehoc fit runs.csv --out post.nc --outcome accuracy --depth-unit epoch --horizon 20
+    """
+    check_output(out)
+    runs = bp.read_runs(
+        runs_file, outcome=outcome, depth_unit=depth_unit, horizon=horizon, higher_is_better=higher_is_better
+    )
+    posterior = _fit(bp.estimate_risk(runs, proxy=proxy, metric=metric, seed=seed), seed)
+    posterior.save(out)
+    say(f"posterior saved: {out}")
+    if as_json:
+        set_aside = [{"task": s.task, "reason": s.reason} for s in posterior.estimates.set_aside]
+        document = {"posterior": str(out), "proxy": posterior.proxy, "converged": posterior.converged}
+        document |= {"tasks": as_records(posterior.summary().reset_index()), "set_aside": set_aside}
+        print_out(as_document(document | {"checks": as_records(posterior.checks().reset_index())}))
+    else:
+        print_out(fit_text(posterior))
+    if not posterior.converged:
+        _say_what_failed(posterior)
+        raise typer.Exit(WITHHELD)
+
+
+@app.command()
+def plan(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="A posterior saved by 'fit'.")],
+    tolerance: Tolerance = None,
+    gamma: Gamma = None,
+    c_cheap: CCheap = None,
+    cost_per_unit: CostPerUnit = None,
+    cost_fixed: CostFixed = None,
+    cost_unit: CostUnit = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the plan, such as plan.nc.")] = None,
+    as_json: Json = False,
+):
+    """Say for each task which regime it is in and how deep a probe is worth its cost.
+
+    Exit code 1: no answer is given, because the fit did not converge or no task's data can tell; the reason and the
+    remedy are printed.
+
+    \b
+    Examples:
+      bayes-prehoc plan post.nc --tolerance 0.01
+      bayes-prehoc plan post.nc --tolerance cola=0.02 --tolerance rte=0.03 --json
+      bayes-prehoc plan post.nc --cost-per-unit 0.4 --cost-fixed 2 --cost-unit 'GPU hour' --gamma 5000
+    """
+    if out is not None:
+        check_output(out)
+    arguments = _plan_arguments(tolerance, gamma, c_cheap, cost_per_unit, cost_fixed, cost_unit)
+    made = bp.plan(bp.load_posterior(posterior_file), **arguments)
+    if out is not None:
+        made.save(out)
+        say(f"plan saved: {out}")
+    print_out(as_document(made.to_dict()) if as_json else plan_text(made))
+    _exit_for(made)
+
+
+@app.command()
+def report(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A posterior or a plan, saved by 'fit' or 'plan'.")],
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="report.html or report.json, by its ending; may be repeated."),
+    ] = None,
+    compare: Posteriors = None,
+    tolerance: Tolerance = None,
+    gamma: Gamma = None,
+    c_cheap: CCheap = None,
+    cost_per_unit: CostPerUnit = None,
+    cost_fixed: CostFixed = None,
+    cost_unit: CostUnit = None,
+    as_json: Json = False,
+):
+    """Write the report: one HTML file that works offline, or the same numbers as JSON.
+
+    A saved plan keeps its assumptions; give any of them here and the plan is made anew from its posterior. With --json
+    the numbers are printed, and files are written only where --out asks for them.
+
+    \b
+    Examples:
+      bayes-prehoc report post.nc --out report.html
+      bayes-prehoc report plan.nc --out report.html --out report.json
+    """
+    files = out or ([] if as_json else [Path("report.html")])
+    for file in files:
+        check_output(file, ".html", ".json")
+    arguments = _plan_arguments(tolerance, gamma, c_cheap, cost_per_unit, cost_fixed, cost_unit)
+    made = _load_plan(source, arguments)
+    beside = tuple(bp.load_posterior(path) for path in compare or ())
+    for file in files:
+        bp.write_report(made, file, compare=beside)
+        say(f"written: {file}")
+    if as_json:
+        print_out(as_document(made.to_dict()))
+    _exit_for(made)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the results.")] = Path("out"),
+    seeds: Seeds = "64",
+    as_json: Json = False,
+):
+    """Do the whole job on the built-in tasks: probe, fit, plan, report.
+
+    Writes runs.db, report.html and report.json into the folder, and prints the table of tasks. Runs that are already in
+    the folder's store are not repeated.
+
+    \b
+    Examples:
+      bayes-prehoc demo --out out
+      bayes-prehoc demo --out out2 --seeds 64:128
+    """
+    wanted = parse_seeds(seeds)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be created ({error.strerror})", str(out), "Name another folder.") from None
+    say(f"tolerance: an error of {DEMO_TOLERANCE:g} (RMSE), the same for every task, fixed beforehand")
+    runs = _probe(bp.suite(), wanted, out / "runs.db")
+    posterior = _fit(bp.estimate_risk(runs))
+    spread = () if posterior.proxy == "run_to_run" else (_fit(bp.estimate_risk(runs, proxy="run_to_run")),)
+    made = bp.plan(posterior, tolerance=DEMO_TOLERANCE)
+    for file in (out / "report.html", out / "report.json"):
+        bp.write_report(made, file, compare=spread)
+        say(f"written: {file}")
+    print_out(as_document(made.to_dict()) if as_json else plan_text(made))
+    _exit_for(made)
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Run the command line and exit with its code.
+
+    Parameters
+    ----------
+    arguments : iterable of str, optional
+        Default: those of the process.
+
+    Raises
+    ------
+    SystemExit
+        Always; the codes are in `bayes_prehoc._console`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    sys.exit(exit_code(lambda: app(given, prog_name="bayes-prehoc", standalone_mode=False)))
+
+
+def _probe(tasks, seeds, store):
+    check_output(store)
+    start = time.monotonic()
+    try:
+        runs = bp.probe(tasks, seeds, store=store)
+    except KeyboardInterrupt:
+        # `probe` has said how to go on.
+        sys.exit(INTERRUPTED)
+    say(f"{sum(t.n_runs for t in runs)} runs of {len(runs)} tasks in {store}: {time.monotonic() - start:.0f} s")
+    return runs
+
+
+def _fit(estimates, seed=0):
+    what = f"{len(estimates)} tasks, proxy {estimates.proxy}"
+    say(f"fitting {what} ({len(estimates.set_aside)} set aside); this takes up to a few minutes")
+    start = time.monotonic()
+    posterior = patiently("still fitting", bp.fit, estimates, seed=seed)
+    state = "passed the gate" if posterior.converged else "FAILED the gate"
+    say(f"fitted {what}, {state}: {time.monotonic() - start:.0f} s")
+    return posterior
+
+
+def _plan_arguments(tolerance, gamma, c_cheap, cost_per_unit, cost_fixed, cost_unit):
+    """What the options say to `plan`; what they do not say is left to its defaults."""
+    arguments = {
+        "cost": parse_cost(cost_per_unit, cost_fixed, cost_unit),
+        "gamma": gamma,
+        "tolerance": parse_numbers("--tolerance", tolerance),
+        "c_cheap": parse_numbers("--c-cheap", c_cheap),
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _load_plan(source, given):
+    """The plan in a file with its own assumptions, save for those given now; or one made from a posterior."""
+    try:
+        kept = bp.load_plan(source)
+    except InputError as error:
+        posterior = bp.load_posterior(source)
+        if "holds no plan" not in error.what:
+            raise
+        return bp.plan(posterior, **given)
+    if not given:
+        return kept
+    return bp.plan(kept.posterior, **{**_fields(kept.arguments), **given})
+
+
+def _fields(arguments):
+    return {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
+
+
+def _show_runs(runs, store, as_json):
+    summary = runs.summary().reset_index()
+    if as_json:
+        set_aside = [{"task": s.task, "reason": s.reason} for s in runs.set_aside]
+        print_out(as_document({"store": str(store), "tasks": as_records(summary), "set_aside": set_aside}))
+        return
+    print_out(listing(summary.drop(columns="notes").to_dict("records"), summary.columns.drop("notes")))
+    noted = zip(summary["task"], summary["notes"], strict=True)
+    print_out("\n".join([f"{task}: {notes}" for task, notes in noted if notes] + set_aside_lines(runs.set_aside)))
+
+
+def _exit_for(made):
+    """Exit code 1 where no task has an answer, with the reason."""
+    if not made.posterior.converged:
+        _say_what_failed(made.posterior)
+    elif not any(t.status == "ok" for t in made.tasks):
+        say("Answer withheld: no task's data can tell alpha from L_int. Observe more seeds, or deeper ones.")
+    else:
+        return
+    raise typer.Exit(WITHHELD)
+
+
+def _say_what_failed(posterior):
+    checks = posterior.checks()
+    say("Answer withheld: the fit failed its convergence gate.")
+    for name, check in checks[~checks["passed"]].iterrows():
+        say(f"  {name}: {check['value']:.3g}, wanted {check['threshold']:.3g}. {check['advice']}")
