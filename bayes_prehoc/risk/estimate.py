@@ -19,6 +19,7 @@ from bayes_prehoc.risk import conditional, run_to_run
 from bayes_prehoc.risk.estimates import LeftOut, RiskEstimates, TaskEstimates
 from bayes_prehoc.risk.noise import split_outcome_variance
 from bayes_prehoc.risk.observed import LARGEST, complete_runs, prefix_table, spread_table, why_too_few
+from bayes_prehoc.risk.rising import find_rise
 from bayes_prehoc.runs.depths import agreeing
 from bayes_prehoc.runs.trajectories import SetAside, Trajectories, metric_kind
 
@@ -35,7 +36,7 @@ _REMEDY = {
     "conditional": f"The conditional proxy needs {FEWEST_RUNS} or more complete runs of a task with differing outcomes "
     "at two or more shared depths; proxy run_to_run needs two runs.",
     "run_to_run": "A task needs two or more runs with differing finite values of the metric at two or more depths that "
-    "90% of them share.",
+    "90% of them share, and a spread that does not grow with depth (proxy conditional allows that it does).",
 }
 
 
@@ -203,7 +204,7 @@ def _run_to_run_of(task, table, kurtosis):
     else:
         mean = float(np.nanmean(table.values[:, -1]))
         flags.append(f"no run is complete: the mean of {task.outcome_metric!r} at {table.depths[-1]:g} stands in")
-    return _assemble(
+    estimates = _assemble(
         task,
         "run_to_run",
         depths=table.depths,
@@ -215,6 +216,7 @@ def _run_to_run_of(task, table, kurtosis):
         left_out=table.left_out,
         flags=flags,
     )
+    return _if_decaying(estimates)
 
 
 def _with_conditional(tasks, seed):
@@ -225,6 +227,19 @@ def _with_conditional(tasks, seed):
     # two busy cores 10 tasks of 64 runs took 217 s with them and 8 s without).
     with threadpool_limits(limits=1, user_api="blas"):
         return [_conditional_of(task, key) for task in tasks]
+
+
+def _if_decaying(estimates):
+    """The estimates, or the reason why no decay can describe them."""
+    rise = find_rise(estimates.risk, estimates.nu)
+    if rise is None:
+        return estimates
+    foot, top = (f"{np.sqrt(estimates.risk[i]):.3g} at {estimates.depths[i]:g}" for i in (rise.foot, rise.top))
+    what = "spread" if estimates.proxy == "run_to_run" else "prediction error"
+    return (
+        f"its {what} rises with depth (from {foot} to {top}, in units of {estimates.metric}) beyond its sampling error "
+        f"(p = {rise.p_value:.1g}), which no decay of risk describes"
+    )
 
 
 def _conditional_of(task, key):
@@ -257,7 +272,7 @@ def _conditional_of(task, key):
     if complete < ENOUGH_RUNS:
         flags.append(f"{complete} complete runs: fewer than {ENOUGH_RUNS}, so that it may lie far above")
     noise, noise_se, why_none = _outcome_noise(task, table.outcome)
-    return _assemble(
+    estimates = _assemble(
         task,
         "conditional",
         depths=depths[~known],
@@ -271,6 +286,7 @@ def _conditional_of(task, key):
         left_out=tuple(sorted(left_out, key=lambda left: left.depth)),
         flags=[*flags, *why_none],
     )
+    return _if_decaying(estimates)
 
 
 def _outcome_noise(task, outcome):
