@@ -17,7 +17,7 @@ LEGEND = {
     "S": "spread reading: how far runs still differ at a depth, not how unpredictable their end is",
     "X": "extrapolated: rests on depths outside those observed",
     "H": "horizon assumed: the deepest depth that any run reached",
-    "n": "not identified: the data cannot tell alpha from L_int, so the answer is withheld",
+    "n": "not identified: the data cannot tell alpha from L_int, so what needs them apart is withheld",
     "!": "not converged: the fit failed its gate, so the answer is withheld",
 }
 
@@ -65,7 +65,7 @@ def plan_text(made) -> str:
     lines = [textwrap.fill(" ".join(reading), WIDTH), "", _answers(tasks, metrics, units)]
     marks = {mark for t in tasks for mark in _marks(t)}
     lines += ["", *(f"{mark}  {meaning}" for mark, meaning in LEGEND.items() if mark in marks)]
-    answered = [t for t in tasks if t.status == "ok"]
+    answered = [t for t in tasks if t.answered]
     if answered:
         noise = any(t.regimes_with_noise is not None for t in answered)
         explained = (
@@ -171,7 +171,7 @@ def _notes(tasks):
 
 def _marks(task) -> str:
     flags = {
-        "S": task.reading != "verdict" and task.status == "ok",
+        "S": task.reading != "verdict" and task.answered,
         "X": bool(task.extrapolated),
         "H": task.horizon_assumed,
         "n": task.status == "not_identified",

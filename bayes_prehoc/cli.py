@@ -387,7 +387,7 @@ def _exit_for(made):
     """Exit code 1 where no task has an answer, with the reason."""
     if not made.posterior.converged:
         _say_what_failed(made.posterior)
-    elif not any(t.status == "ok" for t in made.tasks):
+    elif not any(t.answered for t in made.tasks):
         say("Answer withheld: no task's data can tell alpha from L_int. Observe more seeds, or deeper ones.")
     else:
         return

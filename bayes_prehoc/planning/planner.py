@@ -37,7 +37,9 @@ def plan(posterior, *, cost=None, gamma=None, tolerance=None, c_cheap=None) -> P
     Returns
     -------
     Plan
-        With `status` "not_converged" or "not_identified" the figures of a task are withheld (None).
+        With `status` "not_converged" the figures of a task are withheld (None), with "not_identified" those that need
+        L_int told apart from the decay: L_int, alpha, c* and what follows from it. A verdict stands there if the
+        depths it rests on were observed, and is withheld if not; a spread reading is withheld.
 
     Raises
     ------
@@ -82,19 +84,30 @@ def _task_plan(posterior, estimates, arguments):
         "gamma": None if arguments.gamma is None else float(arguments.gamma),
         "flags": tuple(estimates.flags) + _tolerance_note(estimates, arguments),
     }
-    if status != "ok":
+    if status == "not_converged" or (status == "not_identified" and not _seen_at_both_ends(known)):
         return TaskPlan(**known)
     curve = posterior.curve(estimates.task)
-    figures = _classified(curve, known) | _curves(curve, known) | _stopped(curve, known)
+    figures = _classified(curve, known) | _curves(curve, known)
+    if status != "ok":
+        return TaskPlan(**(known | _in_intervals(figures, known)))
+    figures |= _stopped(curve, known)
     figures["L_int"] = Interval.of(curve.l_int)
     figures["alpha"] = Interval.of(curve.alpha)
     if curve.horizon is None:
         figures["K"] = Interval.of(curve.reducible * (curve.reference + curve.onset) ** curve.alpha)
-    figures["cloud"] = _cloud(figures, known["tolerance"])
-    for name in ("rmse_cheap", "rmse_final", "c_star"):
-        figures[name] = None if figures[name] is None else Interval.of(figures[name])
-    figures["extrapolated"] = _extrapolated(known, figures)
-    return TaskPlan(**(known | figures))
+    return TaskPlan(**(known | _in_intervals(figures, known)))
+
+
+def _seen_at_both_ends(known):
+    """Whether a verdict interpolates: then it needs neither alpha nor the division of the risk between."""
+    return known["reading"] == "verdict" and not _extrapolated(known, {})
+
+
+def _in_intervals(figures, known):
+    """The figures with draws replaced by their intervals and a thinned cloud."""
+    draws = {name: figures[name] for name in ("rmse_cheap", "rmse_final", "c_star") if figures.get(name) is not None}
+    told = figures | {name: Interval.of(values) for name, values in draws.items()}
+    return told | {"cloud": _cloud(draws, known["tolerance"]), "extrapolated": _extrapolated(known, told)}
 
 
 def _classified(curve, known):
@@ -158,13 +171,12 @@ def _band(depths, risks):
     return RiskBand(depths, median, lower, upper)
 
 
-def _cloud(figures, tolerance):
+def _cloud(draws, tolerance):
     """A thinned set of draws for the phase diagram."""
-    count = len(figures["rmse_cheap"])
+    count = len(draws["rmse_cheap"])
     kept = np.linspace(0, count - 1, min(count, CLOUD_DRAWS)).round().astype(int)
     unit = 1.0 if tolerance is None else tolerance
-    cloud = {name: figures[name][kept] / unit for name in ("rmse_cheap", "rmse_final")}
-    return cloud if figures["c_star"] is None else cloud | {"c_star": figures["c_star"][kept]}
+    return {name: values[kept] / (1.0 if name == "c_star" else unit) for name, values in draws.items()}
 
 
 def _points(estimates):

@@ -1,7 +1,7 @@
 """What a plan says of each task: figures with their intervals, in the task's own units, and how to read them.
 
-A figure that is withheld is None: all of them where the fit did not converge, those of one task where its data cannot
-tell alpha from L_int. In JSON it is null, in the table it is missing.
+A figure that is withheld is None: all of them where the fit did not converge, for one task those that would need its
+data to tell alpha from L_int. In JSON it is null, in the table it is missing.
 """
 
 import dataclasses
@@ -151,6 +151,11 @@ class TaskPlan:
     curve: RiskBand | None = None
     curve_without_noise: RiskBand | None = None
     cloud: dict[str, np.ndarray] | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is a regime or an optimal depth, or would be if a tolerance were stated."""
+        return self.rmse_final is not None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the cloud of draws is left out."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from bayes_prehoc.planning.arguments import Arguments
 
 __all__ = ["assumptions_in_words", "plural"]
@@ -39,9 +41,9 @@ def assumptions_in_words(posterior, tasks, arguments: Arguments) -> dict[str, st
     if posterior.proxy != "run_to_run" or any(t.outcome_stands_in for t in tasks):
         words["outcome"] = _outcome(tasks)
     words["noise"] = _noise(posterior.estimates)
-    prior = getattr(posterior, "prior", None)
-    if prior is not None:
-        words["prior"] = str(prior)
+    if posterior.converged:
+        words["misfit"] = _misfit(posterior.misfit)
+    words["prior"] = str(posterior.prior)
     return words
 
 
@@ -123,6 +125,14 @@ def _noise(estimates):
     text = "verdicts are without the noise that the outcome set's finite size adds; with it they stand beside"
     unknown = [t.task for t in estimates if not t.has_noise]
     return text + (f"; unknown and included for {_names(unknown)}" if unknown else "")
+
+
+def _misfit(draws):
+    low, middle, high = (f"{value:.2f}" for value in np.quantile(draws, (0.05, 0.5, 0.95)))
+    return (
+        f"beyond their sampling error, estimates lie off the curves by a deviation of {middle} [{low}, {high}] "
+        "in log risk (omega), which the intervals allow for"
+    )
 
 
 def _by_group(groups):

@@ -143,7 +143,7 @@ def _reading_order(tasks):
 
     def place(task):
         if task.regime is None:
-            return len(REGIMES) + (task.status != "ok"), 0.0
+            return len(REGIMES) + (not task.answered), 0.0
         return REGIMES.index(task.regime), -task.regimes[task.regime]
 
     return tuple(sorted(tasks, key=place))
@@ -151,10 +151,11 @@ def _reading_order(tasks):
 
 def _groups(tasks):
     groups = [_Group(regime, tuple(t for t in tasks if t.regime == regime)) for regime in REGIMES]
-    unstated = tuple(t for t in tasks if t.status == "ok" and t.regime is None)
-    groups.append(_Group("no tolerance", unstated))
+    groups.append(_Group("no tolerance", tuple(t for t in tasks if t.answered and t.regime is None)))
+    withheld = [t for t in tasks if not t.answered]
     groups += [
-        _Group(status, tuple(t for t in tasks if t.status == status)) for status in ("not_identified", "not_converged")
+        _Group(status, tuple(t for t in withheld if t.status == status))
+        for status in ("not_identified", "not_converged")
     ]
     return [group for group in groups if group.tasks]
 
@@ -173,7 +174,7 @@ def _marks(task):
 
 def _shared_marks(tasks):
     """Marks of every task, said once above the table. A withheld figure is not extrapolated: it does not count."""
-    answered = [t for t in tasks if t.status == "ok"]
+    answered = [t for t in tasks if t.answered]
     if len(answered) < 2:
         return []
     return [mark for mark in _marks(answered[0]) if all(mark in _marks(t) for t in answered)]

@@ -27,11 +27,11 @@ class RiskCurve(NamedTuple):
 class FakePosterior:
     """The part of a Posterior that a plan consumes."""
 
-    def __init__(self, estimates, curves, converged=True, statuses=None, prior=None):
+    def __init__(self, estimates, curves, converged=True, statuses=None, prior="weak prior"):
         self.estimates, self.curves, self.converged = estimates, curves, converged
         self.statuses = statuses or {}
-        if prior is not None:
-            self.prior = prior
+        self.prior = prior
+        self.misfit = np.linspace(0.1, 0.3, 101)
 
     @property
     def proxy(self):

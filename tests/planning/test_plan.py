@@ -184,6 +184,32 @@ def test_not_identified_withholds_the_figures_of_one_task(make):
     assert made.table.loc["b", "status"] == "not_identified" and made.table.loc["a", "status"] == "ok"
 
 
+def test_a_verdict_between_observed_depths_stands_without_alpha(make):
+    """It needs the risk at the cheap depth and at the end, not how the risk between them is divided."""
+    seen = np.array([30.0, 100.0, 300.0, 1000.0])
+    estimates = tuple(make.estimates(name, depths=seen) for name in ("a", "b"))
+    curves = {"a": make.curve(200, 0.3), "b": make.curve(200, 0.3)}
+    made = plan(make.posterior(curves, estimates=estimates, statuses={"b": "not_identified"}))
+    told, other = made["b"], made["a"]
+    assert told.status == "not_identified" and told.answered and told.extrapolated == ()
+    assert told.regimes == other.regimes and told.rmse_final == other.rmse_final and told.flips == other.flips
+    withheld = ("L_int", "alpha", "K", "c_star", "gamma", "best_depth", "gain", "p_gain", "plug_in_depth")
+    assert [name for name in withheld if getattr(told, name) is not None] == []
+    assert set(told.cloud) == {"rmse_cheap", "rmse_final"} and told.curve is not None
+
+
+def test_a_spread_reading_is_withheld_where_its_limit_is_not_identified(make):
+    curves = {"a": make.curve(200, 0.3, horizon=None)}
+    estimates = (make.estimates("a", "run_to_run", depths=np.array([30.0, 100.0, 300.0, 1000.0])),)
+    made = plan(make.posterior(curves, estimates=estimates, statuses={"a": "not_identified"}))
+    assert not made["a"].answered and made["a"].regimes is None
+
+
+def test_the_misfit_is_reported_with_its_interval(make):
+    assert "0.20 [0.11, 0.29] in log risk" in plan(make.posterior()).assumptions["misfit"]
+    assert "misfit" not in plan(make.posterior(converged=False)).assumptions
+
+
 def test_points_carry_their_sampling_interval(make):
     estimates = make.estimates()
     point = plan(make.posterior())["a"].points[1]
@@ -257,7 +283,6 @@ def test_every_assumption_is_told_with_its_numbers(make):
     assert words["outcome"].endswith("for b")
     assert "unknown and included for b" in words["noise"]
     assert words["prior"] == "the weak prior"
-    assert "prior" not in plan(make.posterior()).assumptions
     assert all(isinstance(text, str) and text for text in words.values())
 
 

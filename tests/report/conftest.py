@@ -53,7 +53,8 @@ class MadeUpPosterior:
     """What `plan` and the report ask of a posterior."""
 
     def __init__(self, tasks, *, proxy="conditional", converged=True, set_aside=()):
-        self.proxy, self.converged = proxy, converged
+        self.proxy, self.converged, self.prior = proxy, converged, "weak prior"
+        self.misfit = np.linspace(0.1, 0.3, 101)
         self.tasks = tuple(t.name for t in tasks)
         self._status = {t.name: t.status for t in tasks}
         pairs = [_made_up(t, proxy) for t in tasks]
