@@ -92,9 +92,13 @@ def convergence(
     low, low_at = worst(bulk, False)
     rim, rim_at = worst(tail, False)
     chain = int(np.argmin(e_bfmi))
-    longer = "Sample longer: give Sampler(draws=...) more, or set aside tasks whose curve cannot be a decay."
-    stuck = "Chains disagree. Look for a task with conflicting or extreme estimates, and set it aside or sample longer."
-    steps = "Steps were too long somewhere: raise Sampler(target_accept=...) towards 0.99."
+    longer = (
+        "Draws were too few for how slowly they mix. Fit again with another seed, or leave out the task named as worst."
+    )
+    stuck = "Chains disagree. Look at the task named as worst: leave it out if its estimates conflict or are extreme."
+    steps = (
+        "The posterior has a corner that sampling did not resolve. Fit again with another seed, or add seeds or depths."
+    )
     energies = "Energy moves slowly between draws: some scale (tau) is barely told by the data; add tasks or seeds."
     return (
         check("r_hat", top <= gate.r_hat, top, gate.r_hat, top_at, stuck),

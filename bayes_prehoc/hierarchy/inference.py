@@ -1,4 +1,6 @@
-"""Sampling the hierarchical model with NUTS, again with shorter steps where the gate was missed.
+"""Sampling the hierarchical model with NUTS: a pilot, a run, and again with shorter steps where the gate was missed.
+
+The pilot's draws are thrown away but for their means, around which the run's coordinates are built (`model`).
 
 On a CPU each chain is a program of its own and chains run in threads, one per core: in lock-step the longest trajectory
 would set the pace of all. On an accelerator the chains are one batch. Either way sampling goes in blocks of draws, so
@@ -27,7 +29,7 @@ from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, Hyperprior, hierarchical_model
-from bayes_prehoc.hierarchy.start import Reference, find_reference
+from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
 
 __all__ = ["Sampler", "Samples", "sample"]
 
@@ -35,6 +37,7 @@ START_JITTER = 0.1
 STATISTICS = ("diverging", "energy", "num_steps", "accept_prob")
 BLOCK = 50
 """Draws per call of the compiled program; warm-up and draws are multiples of it."""
+PILOT = {"warmup": 250, "draws": 150, "extensions": 0}
 HOPELESS = 1.1
 """R-hat above which more draws from the same chains would not help."""
 
@@ -54,16 +57,16 @@ class Sampler:
     extensions : int
         Chains that mix but are too short for the gate go on, by `draws` each time.
     attempts : int
-        A run that misses the gate otherwise is made anew, with twice the warm-up and a third of the distance of
-        `target_accept` from 1; the last one stands.
+        A run that misses the gate otherwise is made anew, around the means of its own draws, with twice the warm-up
+        and a third of the distance of `target_accept` from 1; the last one stands.
     """
 
     chains: int = 4
     warmup: int = 500
     draws: int = 500
-    target_accept: float = 0.9
+    target_accept: float = 0.95
     max_tree_depth: int = 9
-    extensions: int = 3
+    extensions: int = 4
     attempts: int = 3
 
     def __post_init__(self):
@@ -109,17 +112,21 @@ def sample(
 ) -> Samples:
     """Draws from the posterior, with the checks of the gate."""
     with_noise = bool(np.any(np.asarray(data.noise_se) > 0.0))
-    reference = find_reference(data, prior, proxy)
-    arguments = (data, reference.latents)
     batched = jax.default_backend() != "cpu"
-    for attempt, attempt_key in enumerate(jax.random.split(key, sampler.attempts)):
-        if attempt:
-            sampler = sampler.harder()
+    reference = find_reference(data, prior, proxy)
+    settings = [dataclasses.replace(sampler, **PILOT), sampler]
+    while len(settings) <= sampler.attempts:
+        settings.append(settings[-1].harder())
+    for attempt_key, sampler in zip(jax.random.split(key, len(settings)), settings, strict=True):
+        arguments = (data, reference.latents)
+        pilot = sampler is settings[0]
         start_key, run_key = jax.random.split(attempt_key)
         start = _starting_points(start_key, reference, prior, proxy, data, with_noise, sampler.chains)
         chain = _compiled(sampler, prior, proxy, with_noise, batched)
         states = _begin(chain, jax.random.split(run_key, sampler.chains), start, arguments, batched)
-        states, _ = _advance(chain.warm, states, arguments, sampler.warmup // BLOCK, sampler, "warm-up")
+        states, _ = _advance(
+            chain.warm, states, arguments, sampler.warmup // BLOCK, sampler, "pilot" if pilot else "warm-up"
+        )
         kept = []
         for _ in range(sampler.extensions + 1):
             states, blocks = _advance(chain.draw, states, arguments, sampler.draws // BLOCK, sampler, "sampling")
@@ -129,8 +136,9 @@ def sample(
             failed = {check.name for check in checks if not check.passed}
             if not failed or "divergences" in failed or checks[0].value > HOPELESS:
                 break
-        if not failed:
+        if not failed and not pilot:
             break
+        reference = reference_of_draws(sites, data)
     return Samples(sites, statistics, checks, sampler)
 
 

@@ -12,11 +12,15 @@ given the hyperparameters,
 
     u_t ~ Normal(P_t^-1 L'(b_t - H_t mu), P_t^-1),   P_t = I + L' H_t L ,
 
-and that is the transform used, with (H, b) from a Gauss-Newton expansion around the task's mode under an empirical
-population (`start`), at the current onset, misfit and dependence. It runs from the non-centred form (no data, H = 0) to
-the centred one (much data) by itself; for a Gaussian likelihood it makes the latents independent of the
-hyperparameters, as integrating them out would. The change of variables is exact, so a poor (H, b) costs speed, never
-correctness.
+and that is the transform used, with (H, b) from a Gauss-Newton expansion around a fixed point of each task, at the
+current onset, misfit and dependence. It runs from the non-centred form (no data, H = 0) to the centred one (much data)
+by itself; for a Gaussian likelihood it makes the latents independent of the hyperparameters, as integrating them out
+would.
+
+The likelihood is not Gaussian along one ridge: what many depths tell best is how steep log U is, near (1 - s) alpha for
+the share s, and a high floor with a large alpha looks like a low floor with a small one. So the rate is moved along the
+curved part of that ridge (`ridge`), which changes no volume. Both changes of variables are exact: a poor expansion
+costs speed, never correctness.
 """
 
 from typing import NamedTuple
@@ -180,7 +184,7 @@ def color(white, mean, scale, start, onset, misfit, dependence, data: ModelData,
     Parameters
     ----------
     white, mean, start : arrays (T, 3)
-        `start`: where the likelihood is expanded; a constant.
+        `start`: where the likelihood is expanded; a constant, best near the posterior mean.
     scale : array (3, 3), L
 
     Returns
@@ -192,5 +196,23 @@ def color(white, mean, scale, start, onset, misfit, dependence, data: ModelData,
     information, linear = gauss_newton(start, onset, misfit, dependence, central_noise(data), data, proxy)
     u, half_log_det = linear3.precision_draw(white, mean, scale, information, linear)
     latents = mean + jnp.sum(scale * u[:, None, :], axis=-1)
+    # Only as far as the data and not the population hold the rate, given the other two.
+    told = information[:, 2, 2] / (information[:, 2, 2] + scale[2, 2] ** -2)
+    bend = told * ridge(latents[:, 1], start, proxy)
+    latents = latents.at[:, 2].add(bend)
+    u = u.at[:, 2].add(bend / scale[2, 2])
     correction = 0.5 * jnp.sum(white**2 - u**2, axis=-1) - half_log_det
     return (latents[:, 0], latents[:, 1], latents[:, 2]), correction
+
+
+def ridge(share: Float[Array, " T"], start: Float[Array, "T 3"], proxy: str) -> Float[Array, " T"]:
+    """How far the rate must leave the tangent at `start` for (1 - s) alpha to stay what it is, to first order in alpha.
+
+    With -log(1 - s) = softplus(share) and d log alpha / d rate = 1 - alpha / 4 for `run_to_run`. Zero for the proxies
+    of remaining risk: they see the floor itself, at the horizon.
+    """
+    if proxy != "run_to_run":
+        return jnp.zeros_like(share)
+    at, fraction = start[:, 1], jax.nn.sigmoid(start[:, 2])
+    beyond_tangent = jax.nn.softplus(share) - jax.nn.softplus(at) - jax.nn.sigmoid(at) * (share - at)
+    return beyond_tangent / jnp.maximum(1.0 - fraction, 0.3)

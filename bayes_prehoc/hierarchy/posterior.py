@@ -31,8 +31,7 @@ from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 __all__ = ["Posterior", "RiskCurve"]
 
 LEAST_BITS = 1.0
-"""Bits that a task's estimates must tell about the share of L_int for the task to be identified: its 90% interval is
-half as wide as the weak prior's, or narrower."""
+"""Bits that must be known about how U(c_0) is divided into L_int and what probing can remove."""
 
 
 class RiskCurve(NamedTuple):
@@ -107,6 +106,11 @@ class Posterior:
         """Whether every check of the gate passed."""
         return all(check.passed for check in self.gate)
 
+    @property
+    def misfit(self) -> Float[np.ndarray, " S"]:
+        """Draws of omega: how far estimates lie off the curves beyond their sampling error, in log risk."""
+        return self._flat("misfit")
+
     def checks(self) -> pd.DataFrame:
         """The gate, indexed by check: passed, value, threshold, worst (the quantity), advice."""
         return pd.DataFrame(self.gate, columns=Check._fields).rename(columns={"name": "check"}).set_index("check")
@@ -114,8 +118,9 @@ class Posterior:
     def status(self, task: str) -> str:
         """Whether the task has an answer: "ok", "not_identified" or "not_converged".
 
-        Not identified: the estimates, with what the other tasks say, told less than one bit about the share of L_int
-        in U(c_0): its 90% interval is more than half as wide as under the weak prior.
+        Not identified: the estimates, with what the other tasks say, do not tell L_int apart from the decay. Of the two
+        parts of U(c_0), L_int and what probing can remove, neither is known to half the width of its 90% interval under
+        the weak prior, in logarithms and given U(c_0).
 
         Raises
         ------
@@ -232,10 +237,16 @@ class Posterior:
 
     @functools.cached_property
     def _bits(self) -> dict[str, np.ndarray]:
-        """Bits learned about the share of L_int and about alpha, each (T,)."""
+        """Bits learned about the division of U(c_0), the larger of its two parts' figures, and about alpha; each (T,).
+
+        A part is judged by its logarithm. On the scale of the share itself a task of which nearly all is reducible, or
+        nearly nothing, would have to be known to a few percent of U(c_0) to count as known.
+        """
         share, rate = prior_draws(self.hyperprior)
+        drawn = self._flat("share")
+        parts = [bits_learned(_log_sigmoid(sign * drawn), _log_sigmoid(sign * share)) for sign in (1.0, -1.0)]
         return {
-            "share": bits_learned(_sigmoid(self._flat("share")), _sigmoid(share)),
+            "share": np.maximum(*parts),
             "alpha": bits_learned(_sigmoid(self._flat("rate")), _sigmoid(rate)),
         }
 
@@ -251,6 +262,10 @@ class Posterior:
 
 def _sigmoid(x):
     return 1.0 / (1.0 + np.exp(-x))
+
+
+def _log_sigmoid(x):
+    return -np.logaddexp(0.0, -x)
 
 
 def _dof(estimates: TaskEstimates, n_seeds: int) -> float:

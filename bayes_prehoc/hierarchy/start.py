@@ -1,8 +1,10 @@
-"""Where sampling starts: the mode of each task's latents under an empirical population, found before NUTS runs.
+"""Where sampling starts, and where the likelihood is expanded.
 
-Alternates, a few times, between the mode of each task's latents under the current population (damped Gauss-Newton,
-exact gradients), the population's mean and covariance given those modes (an EM step), and the shared parameters (onset,
-misfit, dependence of depths) by their profile over a grid. The posterior does not depend on any of it.
+The first guess is the mode of each task's latents under an empirical population, found before NUTS runs. It alternates,
+a few times, between the mode of each task's latents under the current population (damped Gauss-Newton, exact
+gradients), the population's mean and covariance given those modes (an EM step), and the shared parameters (onset,
+misfit, dependence of depths) by their profile over a grid. Once there are draws, their means take its place. The
+posterior does not depend on any of it.
 """
 
 import functools
@@ -16,9 +18,9 @@ from jaxtyping import Array, Float
 
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.information import gauss_newton
-from bayes_prehoc.hierarchy.model import Hyperprior, central_noise, task_log_likelihood
+from bayes_prehoc.hierarchy.model import LATENTS, Hyperprior, central_noise, task_log_likelihood
 
-__all__ = ["Reference", "find_reference"]
+__all__ = ["Reference", "find_reference", "reference_of_draws"]
 
 ROUNDS = 8
 NEWTON_STEPS = 12
@@ -52,7 +54,7 @@ def _shared_grid(prior: Hyperprior, proxy: str) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames=("prior", "proxy"))
 def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
-    """Modes of the tasks' latents under an empirical population, and the whitening there."""
+    """Modes of the tasks' latents under an empirical population."""
     tasks = data.kind.shape[0]
     noise = central_noise(data)
     grid = jnp.asarray(_shared_grid(prior, proxy))
@@ -109,3 +111,27 @@ def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
     state, _ = jax.lax.scan(one_round, (start, start, wide, shared), None, length=ROUNDS)
     z, mean, covariance, shared = state
     return Reference(z, mean, covariance, *shared)
+
+
+def reference_of_draws(sites: dict[str, np.ndarray], data: ModelData) -> Reference:
+    """Means of draws: arrays (chains, draws, ...) by site, of positive quantities geometric means."""
+    means = {name: values.reshape(-1, *values.shape[2:]).mean(axis=0) for name, values in sites.items()}
+    tau, misfit, dependence = (
+        np.exp(np.log(sites[name]).reshape(-1, *sites[name].shape[2:]).mean(axis=0))
+        for name in ("tau", "misfit", "dependence")
+    )
+    level = np.asarray(data.kind) @ means["mu_level"]
+    mean = np.stack([level, np.full_like(level, means["mu_share"]), np.full_like(level, means["mu_rate"])], axis=-1)
+    return Reference(
+        *(
+            jnp.asarray(value, jnp.float32)
+            for value in (
+                np.stack([means[name] for name in LATENTS], axis=-1),
+                mean,
+                tau[:, None] * means["corr"] * tau[None, :],
+                np.exp(means["log_onset"]),
+                misfit,
+                dependence,
+            )
+        )
+    )
