@@ -1,0 +1,42 @@
+"""What every benchmark prints and writes: where it ran, and figures with their targets."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Figure", "machine", "write_figures"]
+
+
+class Figure(NamedTuple):
+    """One measured figure; `target` in words and `met` are None where nothing is promised."""
+
+    name: str
+    value: float
+    unit: str
+    target: str | None = None
+    met: bool | None = None
+
+
+def machine() -> str:
+    """One line: processor, cores, system, versions."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("bayes-prehoc", "jax", "numpyro"))
+    return f"{_processor()}, {cores} cores, {platform.system()}; Python {platform.python_version()}, {versions}"
+
+
+def write_figures(path: str | Path | None, figures: list[Figure]) -> None:
+    """Write figures as a JSON list, if a path is given."""
+    if path is not None:
+        Path(path).write_text(json.dumps([figure._asdict() for figure in figures], indent=1) + "\n")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
