@@ -57,6 +57,10 @@ def save_posterior(posterior: Posterior, path) -> None:
         os.close(handle)
         try:
             tree.to_netcdf(temporary, engine="h5netcdf")
+            # Temporary files are private; a posterior is as readable as any file of its owner.
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -96,7 +96,9 @@ def gamma_log_density(log_value, log_mean, k):
     z = log_value - log_mean
     near = jnp.abs(z) < 0.05
     safe = jnp.where(near, 1.0, z)
-    deviance = jnp.where(near, z**2 * (0.5 + z * (1.0 / 6.0 + z / 24.0)), jnp.expm1(safe) - safe)
+    deviance = jnp.where(
+        near, z**2 * (0.5 + z * (1.0 / 6.0 + z * (1.0 / 24.0 + z * (1.0 / 120.0 + z / 720.0)))), jnp.expm1(safe) - safe
+    )
     return _log_normaliser(k) - k * deviance - log_value
 
 

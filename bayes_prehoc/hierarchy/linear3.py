@@ -55,7 +55,7 @@ def precision_draw(white, mean, scale, information, linear):
     half_log_det : array (T,)
     """
     right = jnp.sum(information[..., :, :, None] * scale[None, None, :, :], axis=-2)  # H L
-    precision = jnp.sum(scale[None, :, :, None] * right[..., :, None, :], axis=-3) + jnp.eye(3)
+    precision = jnp.sum(scale[None, :, :, None] * right[..., :, None, :], axis=-3) + jnp.eye(3, dtype=scale.dtype)[None]
     residual = linear - jnp.sum(information * mean[:, None, :], axis=-1)
     target = jnp.sum(scale[None, :, :] * residual[:, :, None], axis=-2)
     factor = cholesky(precision)

@@ -1,0 +1,94 @@
+"""Estimates of tasks whose truth is known, and one posterior of them that several tests share."""
+
+import dataclasses
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from bayes_prehoc.hierarchy import fit
+from bayes_prehoc.hierarchy.likelihood import alpha_bounds
+from bayes_prehoc.hierarchy.model import weak_prior
+from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
+from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
+
+HORIZON, SCALE = 400.0, 0.9
+
+
+def simulated(tasks=6, proxy="run_to_run", nu=60.0, depths=8, seed=0, noise=None, **changes):
+    """Truth of the tasks (`changes` overrides the drawn hyperparameters) and their estimates."""
+    truth_key, data_key = jax.random.split(jax.random.key(seed))
+    kind = np.ones((tasks, 1))
+    truth = draw_truth(truth_key, weak_prior(proxy), proxy, kind)
+    settled = {
+        "mu_level": np.array([-6.0]), "mu_share": np.array(-1.0), "mu_rate": np.array(-1.0),
+        "tau": np.array([0.8, 0.8, 0.4]), "corr_chol": np.eye(3), "log_onset": np.array(-4.0),
+        "misfit": np.array(0.1), "dependence": np.array(0.8 if proxy == "run_to_run" else 0.9),
+    } | changes  # fmt: skip
+    white = np.random.default_rng(seed).normal(size=(tasks, 3))
+    mean = [settled["mu_level"][0], settled["mu_share"], settled["mu_rate"]]
+    latents = mean + white @ (settled["tau"][:, None] * settled["corr_chol"]).T
+    truth = truth._replace(**settled, level=latents[:, 0], share=latents[:, 1], rate=latents[:, 2])
+    depth = np.tile(np.geomspace(0.02, 1.0, depths), (tasks, 1))
+    data = draw_estimates(data_key, truth, depth, np.full(depth.shape, nu), kind, proxy, noise)
+    return truth, data, labelled(data, proxy)
+
+
+def labelled(data, proxy):
+    """Estimates in the units of a task: depth in steps, risk in squared accuracy."""
+    tasks = []
+    for row in range(len(data.depth)):
+        there = np.asarray(data.mask[row])
+        known = float(data.noise_se[row]) > 0.0
+        tasks.append(
+            TaskEstimates(
+                task=f"t{row}",
+                proxy=proxy,
+                metric="accuracy",
+                metric_kind="accuracy",
+                depths=np.asarray(data.depth[row], float)[there] * HORIZON,
+                risk=np.exp(np.asarray(data.log_risk[row], float)[there]) * SCALE**2,
+                nu=np.asarray(data.dof[row], float)[there],
+                scale=SCALE,
+                outcome_mean=SCALE,
+                n_runs=64,
+                horizon=HORIZON,
+                noise=float(data.noise[row]) * SCALE**2 if known else float("nan"),
+                noise_se=float(data.noise_se[row]) * SCALE**2 if known else float("nan"),
+                hashes=(f"{row:04d}",),
+            )
+        )
+    return RiskEstimates(proxy, tuple(tasks))
+
+
+def true_figures(truth, proxy):
+    """L_int, alpha and U(c_0) of each task, in its units."""
+    low, high = alpha_bounds(proxy)
+    u0 = np.exp(truth.level) * SCALE**2
+    return {
+        "L_int": u0 / (1 + np.exp(-truth.share)),
+        "alpha": low + (high - low) / (1 + np.exp(-truth.rate)),
+        "U_c0": u0,
+    }
+
+
+@pytest.fixture(scope="session")
+def make():
+    """Builders of simulated estimates and their truth."""
+    return types.SimpleNamespace(simulated=simulated, true_figures=true_figures, labelled=labelled, scale=SCALE)
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    """Posterior of six tasks of a spread, and the truth."""
+    truth, _, estimates = simulated()
+    return fit(estimates, seed=1), truth
+
+
+@pytest.fixture(scope="session")
+def not_converged(fitted):
+    """The same posterior with a gate that failed."""
+    posterior, _ = fitted
+    first, *rest = posterior.gate
+    return dataclasses.replace(posterior, gate=(first._replace(passed=False, value=1.2), *rest))

@@ -1,0 +1,68 @@
+"""Checks are data: what fails says where and what to do."""
+
+import numpy as np
+import pytest
+
+from bayes_prehoc.hierarchy.checks import GATE, bits_learned, convergence
+
+DRAWS = (4, 500)
+
+
+def good(seed=0):
+    rng = np.random.default_rng(seed)
+    quantities = {"mu": rng.normal(size=DRAWS), "share": rng.normal(size=(*DRAWS, 3)), "fixed": np.ones(DRAWS)}
+    return quantities, np.zeros(DRAWS, bool), rng.normal(size=DRAWS)
+
+
+def failed(*arguments):
+    return {check.name: check for check in convergence(*arguments) if not check.passed}
+
+
+def test_independent_draws_pass_everything():
+    checks = convergence(*good())
+    assert [check.name for check in checks] == ["r_hat", "ess_bulk", "ess_tail", "divergences", "e_bfmi"]
+    assert all(check.passed for check in checks)
+    assert checks[0].threshold == 1.01 and checks[1].threshold == 400.0 and GATE.divergences == 0
+
+
+def test_a_shifted_chain_is_found_and_named():
+    quantities, divergent, energy = good()
+    quantities["share"][2, :, 1] += 2.0
+    found = failed(quantities, divergent, energy)
+    assert found["r_hat"].worst == "share[1]" and found["r_hat"].value > 1.1 and found["r_hat"].advice
+
+
+def test_slow_mixing_is_found():
+    quantities, divergent, energy = good()
+    rng = np.random.default_rng(5)
+    walk = np.empty(DRAWS)
+    walk[:, 0] = rng.normal(size=4)
+    for i in range(1, DRAWS[1]):
+        walk[:, i] = 0.95 * walk[:, i - 1] + np.sqrt(1 - 0.95**2) * rng.normal(size=4)
+    quantities["mu"] = walk
+    assert {"ess_bulk"} <= set(failed(quantities, divergent, energy))
+
+
+def test_one_divergence_fails():
+    quantities, divergent, energy = good()
+    divergent[1, 77] = True
+    assert set(failed(quantities, divergent, energy)) == {"divergences"}
+
+
+def test_energy_that_crawls_fails():
+    quantities, divergent, energy = good()
+    energy[3] = np.cumsum(energy[3])
+    found = failed(quantities, divergent, energy)
+    assert set(found) == {"e_bfmi"} and found["e_bfmi"].worst == "chain 3"
+
+
+def test_a_number_that_is_none_fails():
+    quantities, divergent, energy = good()
+    quantities["mu"][0, 3] = np.nan
+    assert {"r_hat", "ess_bulk", "ess_tail"} <= set(failed(quantities, divergent, energy))
+
+
+def test_bits():
+    prior = np.linspace(0.0, 1.0, 2001)
+    posterior = np.stack([prior, 0.25 + prior / 2, 0.4 + prior / 16, 2 * prior], axis=1)
+    assert bits_learned(posterior, prior) == pytest.approx([0.0, 1.0, 4.0, -1.0], abs=1e-6)

@@ -1,0 +1,116 @@
+"""Real fits: the truth is recovered, the same seed gives the same answer, and bad input is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bayes_prehoc import InputError
+from bayes_prehoc.hierarchy import Posterior, fit
+from bayes_prehoc.hierarchy.data import metric_kinds, model_data
+from bayes_prehoc.hierarchy.inference import Sampler
+from bayes_prehoc.risk.estimates import RiskEstimates
+
+
+def test_the_truth_lies_in_the_intervals(fitted, make):
+    """18 intervals of 90%: fewer than 13 that hold the truth have a chance below 1%."""
+    posterior, truth = fitted
+    assert posterior.converged and set(posterior.checks().index) >= {"r_hat", "ess_bulk", "divergences"}
+    summary = posterior.summary()
+    held = 0
+    for name, values in make.true_figures(truth, "run_to_run").items():
+        curves = [posterior.curve(task) for task in posterior.tasks]
+        draws = {
+            "L_int": [c.l_int for c in curves],
+            "alpha": [c.alpha for c in curves],
+            "U_c0": [c.l_int + c.reducible for c in curves],
+        }[name]
+        low, high = np.quantile(draws, (0.05, 0.95), axis=1)
+        held += int(((low <= values) & (values <= high)).sum())
+    assert held >= 13
+    assert list(summary.index) == [f"t{i}" for i in range(6)]
+
+
+def test_one_seed_gives_one_answer(fitted, make):
+    posterior, _ = fitted
+    _, _, estimates = make.simulated()
+    again = fit(estimates, seed=1)
+    np.testing.assert_array_equal(
+        again.draws["posterior"]["share"].values, posterior.draws["posterior"]["share"].values
+    )
+
+
+@pytest.fixture(scope="module")
+def with_noise(make):
+    noise = (np.full(8, 4e-4), np.full(8, 5e-5))
+    truth, _, estimates = make.simulated(tasks=8, proxy="conditional", noise=noise, seed=3)
+    return fit(estimates), truth
+
+
+def test_noise_of_the_outcome_set_is_separated(with_noise, make):
+    """U(c) is without it, what new runs would show is with it, and L_int is recovered below it."""
+    posterior, truth = with_noise
+    assert posterior.converged
+    true = make.true_figures(truth, "conditional")
+    held = 0
+    for row, task in enumerate(posterior.tasks):
+        curve = posterior.curve(task)
+        assert np.all(curve.noise > 0) and curve.horizon == posterior.estimates[task].horizon
+        assert np.median(curve.noise) == pytest.approx(4e-4 * make.scale**2, rel=0.3)
+        held += int(np.quantile(curve.l_int, 0.05) <= true["L_int"][row] <= np.quantile(curve.l_int, 0.95))
+        risk = posterior.predict_risk(task, [40.0, 400.0])
+        seen = posterior.predict_risk(task, [40.0, 400.0], n_seeds=500)
+        np.testing.assert_allclose(np.median(risk[:, 1] / curve.l_int), 1.0, rtol=1e-4)
+        assert np.median(seen[:, 1]) == pytest.approx(np.median(curve.l_int + curve.noise), rel=0.1)
+    assert held >= 5
+
+
+def test_arrays_of_the_model_are_unitless(make):
+    _, data, estimates = make.simulated(tasks=3, depths=5)
+    shorter = dataclasses.replace(
+        estimates.tasks[1], depths=estimates.tasks[1].depths[:3], risk=estimates.tasks[1].risk[:3],
+        nu=estimates.tasks[1].nu[:3], metric_kind="loss", noise=1e-4, noise_se=2e-5,
+    )  # fmt: skip
+    mixed = RiskEstimates("run_to_run", (estimates.tasks[0], shorter, estimates.tasks[2]))
+    made = model_data(mixed)
+    np.testing.assert_allclose(made.depth[0], data.depth[0], rtol=1e-6)
+    np.testing.assert_allclose(made.log_risk[2], data.log_risk[2], rtol=1e-5)
+    assert made.mask.sum(axis=1).tolist() == [5, 3, 5]
+    assert metric_kinds(mixed) == ("accuracy", "loss") and made.kind.tolist() == [[1, 0], [0, 1], [1, 0]]
+    np.testing.assert_allclose(made.noise, [0.0, 1e-4 / make.scale**2, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"estimates": "runs.csv"}, "Give what estimate_risk returns"),
+        ({"estimates": RiskEstimates("run_to_run", ())}, "there are no tasks"),
+        ({"seed": -1}, "whole number from 0"),
+        ({"seed": 1.5}, "whole number from 0"),
+        ({"seed": True}, "whole number from 0"),
+        ({"prior": "nowhere"}, "there is no prior card 'nowhere'"),
+    ],
+)
+def test_bad_input_is_refused(make, arguments, words):
+    _, _, estimates = make.simulated(tasks=2)
+    given = {"estimates": estimates} | arguments
+    with pytest.raises(InputError, match=words):
+        fit(given.pop("estimates"), **given)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"chains": 1}, {"warmup": 55}, {"draws": 0}, {"target_accept": 1.0}, {"attempts": 0}, {"draws": 2.5}]
+)
+def test_impossible_samplers_are_refused(settings):
+    with pytest.raises(InputError, match="Give a"):
+        Sampler(**settings)
+
+
+def test_a_failed_attempt_is_made_harder():
+    first = Sampler()
+    second = first.harder()
+    assert second.warmup == 2 * first.warmup and first.target_accept < second.target_accept < 1.0
+
+
+def test_repr_says_what_it_is(fitted):
+    assert repr(fitted[0]) == "Posterior of 6 tasks, proxy run_to_run, converged" and isinstance(fitted[0], Posterior)

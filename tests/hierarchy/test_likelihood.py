@@ -1,0 +1,108 @@
+"""The likelihood against scipy's gamma, and its copula against a dense multivariate normal, in float64."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from bayes_prehoc import theory
+from bayes_prehoc.hierarchy import likelihood
+from bayes_prehoc.hierarchy.model import task_log_likelihood
+
+SHAPES = (0.5, 1.0, 3.3, 7.9, 8.1, 40.0, 1e3, 1e6)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("k", SHAPES)
+def test_margin_is_the_gamma_density(k):
+    mean = 0.013
+    values = mean * stats.gamma.ppf([1e-6, 0.01, 0.3, 0.5, 0.9, 0.999], k) / k
+    expected = stats.gamma.logpdf(values, k, scale=mean / k)
+    got = likelihood.gamma_log_density(jnp.log(values), jnp.log(mean), k)
+    # Stirling's series, used from k = 8 on, is off by less than 1e-9 there; scipy's own sum loses digits with k.
+    np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-8 + 1e-14 * k)
+
+
+def test_margin_keeps_its_digits_in_float32_with_many_seeds():
+    k = 750.0
+    values = stats.gamma.ppf(np.linspace(0.01, 0.99, 33), k) / k
+    got = np.asarray(likelihood.gamma_log_density(jnp.float32(np.log(values)), jnp.float32(0.0), jnp.float32(k)))
+    np.testing.assert_allclose(got, stats.gamma.logpdf(values, k, scale=1 / k), atol=2e-4)
+
+
+@pytest.mark.usefixtures("float64")
+def test_misfit_adds_to_the_variance():
+    shape = likelihood.effective_shape(jnp.array([4.0, 100.0]), 0.3)
+    np.testing.assert_allclose(1.0 / np.asarray(shape), [2 / 4 + 0.09, 2 / 100 + 0.09])
+
+
+@pytest.mark.parametrize("k", [2.0, 10.0, 200.0])
+def test_scores_are_nearly_normal(k):
+    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    scores = likelihood.normal_scores(jnp.log(stats.gamma.ppf(levels, k) / k), 0.0, k)
+    np.testing.assert_allclose(np.asarray(scores), stats.norm.ppf(levels), atol=0.03 if k > 5 else 0.07)
+
+
+def dense_copula(scores, correlation):
+    return stats.multivariate_normal.logpdf(scores, cov=correlation) - stats.norm.logpdf(scores).sum()
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
+def test_copula_is_a_dense_normal_with_the_documented_correlation(proxy):
+    rng = np.random.default_rng(0)
+    depth = np.geomspace(0.02, 1.0, 6)
+    risk = np.array([1.0, 0.9, 0.7, 0.45, 0.4, 0.2])
+    if proxy == "run_to_run":
+        dependence = 0.7
+        correlation = np.exp(-2 * np.abs(np.log(depth[:, None] / depth)) / dependence)
+    else:
+        dependence = 0.93
+        steps = np.abs(np.arange(6)[:, None] - np.arange(6))
+        ratio = np.minimum(risk[:, None] / risk, risk / risk[:, None])
+        correlation = ratio * dependence**steps
+    scores = rng.normal(size=6)
+    neighbour = likelihood.neighbour_correlation(jnp.asarray(depth), jnp.log(risk), dependence, proxy)
+    got = likelihood.copula_log_density(jnp.asarray(scores), neighbour, jnp.ones(6, bool))
+    np.testing.assert_allclose(got, dense_copula(scores, correlation), rtol=1e-9)
+
+
+@pytest.mark.usefixtures("float64")
+def test_masked_depths_do_not_count():
+    rng = np.random.default_rng(1)
+    scores, neighbour = jnp.asarray(rng.normal(size=5)), jnp.asarray(rng.uniform(0.1, 0.9, 4))
+    short = likelihood.copula_log_density(scores[:3], neighbour[:2], jnp.ones(3, bool))
+    padded = likelihood.copula_log_density(scores, neighbour, jnp.array([True, True, True, False, False]))
+    np.testing.assert_allclose(padded, short, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
+def test_a_tasks_likelihood_is_margins_times_copula(make, proxy):
+    truth, data, _ = make.simulated(tasks=3, proxy=proxy, seed=4)
+    onset, misfit = np.exp(truth.log_onset), float(truth.misfit)
+    latents = tuple(jnp.asarray(v) for v in (truth.level, truth.share, truth.rate))
+    got = task_log_likelihood(latents, onset, misfit, truth.dependence, jnp.zeros(3), data, proxy)
+    low, high = likelihood.alpha_bounds(proxy)
+    for row in range(3):
+        depth, log_risk = (np.asarray(a[row], float) for a in (data.depth, data.log_risk))
+        u0, share = np.exp(truth.level[row]), 1 / (1 + np.exp(-truth.share[row]))
+        alpha = low + (high - low) / (1 + np.exp(-truth.rate[row]))
+        horizon = None if proxy == "run_to_run" else 1.0
+        curve = np.asarray(theory.envelope(depth, share * u0, (1 - share) * u0, 0.2, alpha, onset, horizon), float)
+        k = 1 / (2 / 60.0 + misfit**2)
+        values = np.exp(log_risk)
+        margins = stats.gamma.logpdf(values, k, scale=curve / k).sum()
+        scores = (np.cbrt(values / curve) - 1 + 1 / (9 * k)) * 3 * np.sqrt(k)
+        r = np.asarray(likelihood.neighbour_correlation(depth, np.log(curve), truth.dependence, proxy))
+        powers = np.r_[0.0, np.cumsum(np.log(r))]
+        correlation = np.exp(-np.abs(powers[:, None] - powers))
+        np.testing.assert_allclose(got[row], margins + dense_copula(scores, correlation), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+def test_noise_of_the_outcome_set_adds_to_the_mean():
+    arguments = (jnp.full((2, 1), -6.0), jnp.full((2, 1), -1.0), jnp.full((2, 1), 0.3), 0.02)
+    depth = jnp.array([[0.1, 0.5, 0.9]] * 2)
+    log_mean = likelihood.log_mean_curve(*arguments, jnp.array([0.0, 0.004]), depth, "conditional")
+    np.testing.assert_allclose(np.exp(log_mean[1]), np.exp(log_mean[0]) + 0.004, rtol=1e-12)
