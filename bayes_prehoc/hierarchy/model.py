@@ -17,10 +17,9 @@ current onset, misfit and dependence. It runs from the non-centred form (no data
 by itself; for a Gaussian likelihood it makes the latents independent of the hyperparameters, as integrating them out
 would.
 
-The likelihood is not Gaussian along one ridge: what many depths tell best is how steep log U is, near (1 - s) alpha for
-the share s, and a high floor with a large alpha looks like a low floor with a small one. So the rate is moved along the
-curved part of that ridge (`ridge`), which changes no volume. Both changes of variables are exact: a poor expansion
-costs speed, never correctness.
+The likelihood is not Gaussian: it has a curved ridge, along which a high floor with a large alpha looks like a low
+floor with a small one. So level and rate are moved from the expansion's tangent to the ridge (`straighten`), which
+changes no volume. Both changes of variables are exact: a poor expansion costs speed, never correctness.
 """
 
 from typing import NamedTuple
@@ -32,14 +31,17 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
+from bayes_prehoc import theory
 from bayes_prehoc.hierarchy import linear3
-from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, ModelData
 from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.likelihood import (
+    alpha_of_rate,
     copula_log_density,
     effective_shape,
     gamma_log_density,
     log_mean_curve,
+    log_risk_curve,
     neighbour_correlation,
     normal_scores,
 )
@@ -196,23 +198,42 @@ def color(white, mean, scale, start, onset, misfit, dependence, data: ModelData,
     information, linear = gauss_newton(start, onset, misfit, dependence, central_noise(data), data, proxy)
     u, half_log_det = linear3.precision_draw(white, mean, scale, information, linear)
     latents = mean + jnp.sum(scale * u[:, None, :], axis=-1)
-    # Only as far as the data and not the population hold the rate, given the other two.
-    told = information[:, 2, 2] / (information[:, 2, 2] + scale[2, 2] ** -2)
-    bend = told * ridge(latents[:, 1], start, proxy)
-    latents = latents.at[:, 2].add(bend)
-    u = u.at[:, 2].add(bend / scale[2, 2])
+    lower = (scale[0, 0], scale[1, 0], scale[1, 1], scale[2, 0], scale[2, 1], scale[2, 2])
+    bend = straighten(latents, start, information, lower, onset, data, proxy)
+    latents, u = latents + bend, u + linear3.solve_lower(lower, bend)
     correction = 0.5 * jnp.sum(white**2 - u**2, axis=-1) - half_log_det
     return (latents[:, 0], latents[:, 1], latents[:, 2]), correction
 
 
-def ridge(share: Float[Array, " T"], start: Float[Array, "T 3"], proxy: str) -> Float[Array, " T"]:
-    """How far the rate must leave the tangent at `start` for (1 - s) alpha to stay what it is, to first order in alpha.
+def straighten(latents, start, information, lower, onset, data: ModelData, proxy: str) -> Float[Array, "T 3"]:
+    """What to add to latents that follow the expansion's tangent for them to follow the likelihood's curved ridge.
 
-    With -log(1 - s) = softplus(share) and d log alpha / d rate = 1 - alpha / 4 for `run_to_run`. Zero for the proxies
-    of remaining risk: they see the floor itself, at the horizon.
+    Where a task's depths lie, around c, its estimates tell log U(c) best and next how steep log U is there. As the
+    share moves, the rate moves so that the steepness (1 - s) alpha stays, with the floor's share s taken at c, and the
+    level so that U(c) stays. Each only as far as the data, and not the population, hold it given the other latents.
+    The rate's shift depends on the share alone and the level's on the other two, so no volume changes.
     """
-    if proxy != "run_to_run":
-        return jnp.zeros_like(share)
-    at, fraction = start[:, 1], jax.nn.sigmoid(start[:, 2])
-    beyond_tangent = jax.nn.softplus(share) - jax.nn.softplus(at) - jax.nn.sigmoid(at) * (share - at)
-    return beyond_tangent / jnp.maximum(1.0 - fraction, 0.3)
+    share, rate = latents[:, 1], latents[:, 2]
+    share_0, rate_0 = start[:, 1], start[:, 2]
+    center = jnp.exp(jnp.sum(jnp.where(data.mask, jnp.log(data.depth), 0.0), axis=1) / data.mask.sum(axis=1))
+    rate_bend = jnp.zeros_like(rate)
+    if proxy == "run_to_run":
+        # -log(1 - s) = softplus(share), and d log alpha / d rate = 1 - alpha / 4.
+        fraction = jax.nn.sigmoid(rate_0)
+        left = jnp.log(theory.decay(center, REFERENCE_DEPTH, alpha_of_rate(rate_0, proxy), onset))
+        at, at_0 = share - left, share_0 - left
+        beyond = jax.nn.softplus(at) - jax.nn.softplus(at_0) - jax.nn.sigmoid(at_0) * (at - at_0)
+        prior = lower[5] ** -2
+        told = information[:, 2, 2]
+        rate_bend = told / (told + prior) * beyond / jnp.maximum(1.0 - fraction, 0.3)
+
+    def log_risk(share, rate):
+        return log_risk_curve(0.0, share, rate, onset, center, proxy)
+
+    at_start, slope = jax.linearize(log_risk, share_0, rate_0)
+    tangent = at_start + slope(share - share_0, rate - rate_0)
+    first = linear3.solve_lower(lower, jnp.array([1.0, 0.0, 0.0]))
+    prior = jnp.sum(first**2)
+    told = information[:, 0, 0]
+    level_bend = told / (told + prior) * (tangent - log_risk(share, rate + rate_bend))
+    return jnp.stack([level_bend, jnp.zeros_like(share), rate_bend], axis=-1)

@@ -2,8 +2,8 @@
 
 The closest curve that never rises is the isotonic regression of log U-hat, weighted by the sampling variance
 Var(log U-hat) = trigamma(nu / 2). What the estimates scatter around it beyond their sampling error is misfit that every
-decaying curve has. A task is judged to rise where that misfit is large and is no chance: a task whose estimates only
-wobble is left to the model's misfit dispersion.
+decaying curve has. A task is judged to rise where that misfit is large and is no chance, whichever one depth is left
+out: a single outlying depth, and wobbling, are left to the model's misfit dispersion.
 
 Source: Barlow et al. 1972 (isotonic regression).
 """
@@ -44,12 +44,18 @@ def find_rise(risk: Float[np.ndarray, " D"], nu: Float[np.ndarray, " D"]) -> Ris
         Degrees of freedom.
     """
     log_risk, variance = np.log(risk), polygamma(1, np.asarray(nu) / 2.0)
-    closest = isotonic_regression(log_risk, weights=1.0 / variance, increasing=False).x
-    squares = (log_risk - closest) ** 2
-    misfit = np.sqrt(max(squares.mean() - variance.mean(), 0.0))
-    p_value = float(stats.chi2.sf((squares / variance).sum(), len(squares)))
+    without_one = [_scatter(np.delete(log_risk, i), np.delete(variance, i)) for i in range(len(log_risk))]
+    misfit, p_value = min(misfit for misfit, _ in without_one), max(p for _, p in without_one)
     if misfit <= LARGE or p_value >= RARE:
         return None
     lowest = np.minimum.accumulate(log_risk)
     top = int(np.argmax(log_risk - lowest))
-    return Rise(int(np.argmin(log_risk[: top + 1])), top, float(misfit), p_value)
+    return Rise(int(np.argmin(log_risk[: top + 1])), top, misfit, p_value)
+
+
+def _scatter(log_risk, variance):
+    """Misfit around the closest curve that never rises, and the chance of so much without any."""
+    closest = isotonic_regression(log_risk, weights=1.0 / variance, increasing=False).x
+    squares = (log_risk - closest) ** 2
+    misfit = np.sqrt(max(squares.mean() - variance.mean(), 0.0))
+    return float(misfit), float(stats.chi2.sf((squares / variance).sum(), len(squares)))

@@ -32,6 +32,12 @@ def test_a_plateau_that_rises_late_is_found_with_its_place():
         assert rise is not None and rise.foot <= 5 and rise.top >= 6 and rise.p_value < 1e-3
 
 
+def test_one_outlying_depth_is_left_to_the_misfit():
+    curve = np.array([1.0, 0.8, 0.6, 30.0, 0.4, 0.3])
+    assert find_rise(curve, np.full(6, 50.0)) is None
+    assert find_rise(np.array([1.0, 0.8, 0.6, 30.0, 20.0, 0.3]), np.full(6, 50.0)) is not None
+
+
 def test_a_hump_of_a_few_percent_is_left_to_the_misfit_however_certain_it_is():
     curve = np.array([1.0, 1.1, 1.25, 1.2, 0.8, 0.4, 0.2, 0.1])
     assert find_rise(curve, np.full(8, 5000.0)) is None
