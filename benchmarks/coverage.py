@@ -97,7 +97,7 @@ def optimal_depth(latents, log_onset, price):
 
 def run(size: Size, keep: Path | None) -> list[dict]:
     """All replicates, in turn; those that `keep` already holds are not repeated."""
-    about = {"size": list(size), "sampler": str(Sampler())}
+    about = json.loads(json.dumps({"size": size, "sampler": str(Sampler())}))
     done = []
     if keep is not None and keep.exists():
         lines = [json.loads(line) for line in keep.read_text().splitlines()]

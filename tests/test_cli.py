@@ -333,7 +333,9 @@ def test_an_interrupted_fit_says_how_to_go_on(monkeypatch, here, tmp_path):
 
 def test_ctrl_c_ends_a_computation_that_does_not_listen():
     code = (
-        "import time, sys; from bayes_prehoc._console import exit_code, patiently\n"
+        "import signal, time, sys; from bayes_prehoc._console import exit_code, patiently\n"
+        # A shell may have told its background jobs to ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def work(): print('started', flush=True); time.sleep(120)\n"
         "sys.exit(exit_code(lambda: patiently('still at work', work)))"
     )
