@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from bayes_prehoc._files import share_as_usual
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.checks import Check
 from bayes_prehoc.hierarchy.model import Hyperprior
@@ -57,10 +58,7 @@ def save_posterior(posterior: Posterior, path) -> None:
         os.close(handle)
         try:
             tree.to_netcdf(temporary, engine="h5netcdf")
-            # Temporary files are private; a posterior is as readable as any file of its owner.
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
+            share_as_usual(temporary)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

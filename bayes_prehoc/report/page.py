@@ -18,6 +18,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from bayes_prehoc._files import share_as_usual
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.report import text
 from bayes_prehoc.report.charts import decay_chart, depth_dots, depth_strip, phase_chart
@@ -251,10 +252,7 @@ def _replace(path, content):
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             file.write(content)
-        # Temporary files are private; a report is as readable as any file of its owner.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(file.name, 0o666 & ~mask)
+        share_as_usual(file.name)
         os.replace(file.name, path)
     except OSError as error:
         raise InputError(

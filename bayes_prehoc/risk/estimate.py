@@ -235,10 +235,11 @@ def _if_decaying(estimates):
     if rise is None:
         return estimates
     foot, top = (f"{np.sqrt(estimates.risk[i]):.3g} at {estimates.depths[i]:g}" for i in (rise.foot, rise.top))
+    chance = f"p = {rise.p_value:.1g}" if rise.p_value > 0.0 else "p < 1e-300"
     what = "spread" if estimates.proxy == "run_to_run" else "prediction error"
     return (
         f"its {what} rises with depth (from {foot} to {top}, in units of {estimates.metric}) beyond its sampling error "
-        f"(p = {rise.p_value:.1g}), which no decay of risk describes"
+        f"({chance}), which no decay of risk describes"
     )
 
 

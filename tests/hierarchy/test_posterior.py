@@ -90,8 +90,8 @@ def test_a_fit_that_failed_its_gate_gives_no_figures(not_converged):
     assert not checks.loc["r_hat", "passed"] and checks.loc["r_hat", "advice"]
 
 
-def with_latents(posterior, share, rate=None):
-    """The posterior with draws of the first task's share (and rate) replaced."""
+def with_share(posterior, share):
+    """The posterior with draws of the first task's share replaced."""
     draws = posterior.draws.copy(deep=True)
     values = draws["posterior"]["share"].values
     values[..., 0] = np.asarray(share).reshape(values.shape[:2])
@@ -112,7 +112,7 @@ def test_identified_is_what_tells_one_part_of_the_risk(fitted, low, high, status
     size = posterior.draws["posterior"]["share"].values[..., 0].size
     ends = np.log([low / (1 - low), high / (1 - high)])
     share = np.linspace(*ends, size)
-    assert with_latents(posterior, share).status("t0") == status
+    assert with_share(posterior, share).status("t0") == status
 
 
 def test_the_prior_itself_is_not_identified(fitted):
@@ -121,5 +121,5 @@ def test_the_prior_itself_is_not_identified(fitted):
     posterior, _ = fitted
     size = posterior.draws["posterior"]["share"].values[..., 0].size
     share, _ = prior_draws(posterior.hyperprior)
-    made = with_latents(posterior, share[:size])
+    made = with_share(posterior, share[:size])
     assert made.status("t0") == "not_identified" and abs(made._bits["share"][0]) < 0.2
