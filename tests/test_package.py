@@ -22,7 +22,19 @@ import bayes_prehoc as bp
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "bayes_prehoc"
 # Each may import itself and what stands above it.
-LAYERS = ("errors", "theory", "runs", "risk", "probes", "priors", "hierarchy", "planning", "report", "integrations")
+LAYERS = (
+    "errors",
+    "_files",
+    "theory",
+    "runs",
+    "risk",
+    "probes",
+    "priors",
+    "hierarchy",
+    "planning",
+    "report",
+    "integrations",
+)
 COMMAND_LINE = ("_terminal", "_console", "_arguments", "cli")
 
 
