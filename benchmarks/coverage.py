@@ -60,7 +60,7 @@ def replicate(size: Size, n_seeds: int, index: int) -> dict:
     dof = np.full(depth.shape, n_seeds - 1.0)
     truth = draw_truth(truth_key, prior, PROXY, kind)
     data = draw_estimates(data_key, truth, depth, dof, kind, PROXY)
-    price = np.exp(np.asarray(data.log_risk, float).mean(axis=1))
+    price = np.exp(np.asarray(data.log_risk, float).mean(axis=0))
 
     start = time.monotonic()
     samples = sample(fit_key, data, prior, PROXY)

@@ -2,22 +2,26 @@
 
 A check is data: passed or not, the value, the threshold, where it is worst, and what to do. The gate asks for
 rank-normalised R-hat <= 1.01 and bulk and tail effective sample sizes >= 400 for every hyperparameter and every latent
-of every task, no divergent transition, and E-BFMI >= 0.3 in every chain.
+of every task, no divergent transition, and E-BFMI >= 0.3 in every chain. Since the tasks' latents are integrated out by
+quadrature and drawn by resampling, the error of the log density must vary by at most 0.5 over the posterior, and ten
+points or more must have a say in a task's draws.
 
 Sources: Vehtari et al. 2021 (R-hat, ESS), Betancourt 2016 (E-BFMI).
 """
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from arviz_stats.base import array_stats
 from jaxtyping import Float
 
-__all__ = ["GATE", "Check", "Gate", "bits_learned", "convergence"]
+__all__ = ["GATE", "Check", "Gate", "bits_learned", "convergence", "integration"]
 
 CENTRAL = (0.05, 0.95)
+PER_TASK = re.compile(r"(?P<site>level|share|rate|noise|task)(\[| )(?P<row>\d+)\]?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Gate:
     ess: float = 400.0
     divergences: int = 0
     e_bfmi: float = 0.3
+    quadrature: float = 0.5
+    points: float = 10.0
 
 
 GATE = Gate()
@@ -54,6 +60,11 @@ class Check(NamedTuple):
     threshold: float
     worst: str
     advice: str
+
+    def naming(self, tasks: Sequence[str]) -> "Check":
+        """The same with the name of the task where it is worst, in place of its number."""
+        found = PER_TASK.fullmatch(self.worst)
+        return self._replace(worst=f"{found['site']} {tasks[int(found['row'])]}") if found else self
 
 
 def convergence(
@@ -106,6 +117,29 @@ def convergence(
         check("ess_tail", rim >= gate.ess, rim, gate.ess, rim_at, longer),
         check("divergences", n_divergent <= gate.divergences, n_divergent, gate.divergences, "all chains", steps),
         check("e_bfmi", e_bfmi[chain] >= gate.e_bfmi, e_bfmi[chain], gate.e_bfmi, f"chain {chain}", energies),
+    )
+
+
+def integration(
+    errors: Float[np.ndarray, "S T"], effective: Float[np.ndarray, "S T"], gate: Gate = GATE
+) -> tuple[Check, ...]:
+    """Checks of how well the tasks' latents were integrated out.
+
+    Parameters
+    ----------
+    errors : array (S, T)
+        Error of each task's log marginal likelihood at some draws. What matters is how its sum over the tasks varies:
+        it is what the posterior density of the hyperparameters is off by.
+    effective : array (S, T)
+        Effective number of the points that each task's latents were drawn from.
+    gate : Gate
+    """
+    off, points = errors.sum(axis=1).std(), np.median(effective, axis=0)
+    share, least = int(np.argmax(errors.std(axis=0))), int(np.argmin(points))
+    advice = "A task's latents lie where the points do not reach. Look at the task named as worst, or leave it out."
+    return (
+        Check("quadrature", bool(off <= gate.quadrature), float(off), gate.quadrature, f"task {share}", advice),
+        Check("points", bool(points[least] >= gate.points), float(points[least]), gate.points, f"task {least}", advice),
     )
 
 

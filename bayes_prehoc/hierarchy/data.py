@@ -19,7 +19,7 @@ REFERENCE_DEPTH = 0.2
 
 
 class ModelData(NamedTuple):
-    """What the likelihood sees, T tasks by D depths, used depths packed to the left of each row.
+    """What the likelihood sees, D depths by T tasks, the depths that are used first.
 
     Attributes
     ----------
@@ -31,10 +31,10 @@ class ModelData(NamedTuple):
     noise, noise_se : V_eval of the outcome over the squared scale and its standard error; 0 where unknown
     """
 
-    depth: Float[Array, "T D"]
-    log_risk: Float[Array, "T D"]
-    dof: Float[Array, "T D"]
-    mask: Bool[Array, "T D"]
+    depth: Float[Array, "D T"]
+    log_risk: Float[Array, "D T"]
+    dof: Float[Array, "D T"]
+    mask: Bool[Array, "D T"]
     kind: Float[Array, "T kinds"]
     noise: Float[Array, " T"]
     noise_se: Float[Array, " T"]
@@ -48,16 +48,16 @@ def metric_kinds(estimates: RiskEstimates) -> tuple[str, ...]:
 def model_data(estimates: RiskEstimates) -> ModelData:
     """Arrays of the model for a set of estimates; float32, logarithms taken in float64 first."""
     kinds = metric_kinds(estimates)
-    shape = (len(estimates), max(len(t.depths) for t in estimates))
+    shape = (max(len(t.depths) for t in estimates), len(estimates))
     depth, log_risk, dof = np.ones(shape), np.zeros(shape), np.full(shape, 2.0)
     mask = np.zeros(shape, bool)
-    noise, noise_se = np.zeros(shape[0]), np.zeros(shape[0])
+    noise, noise_se = np.zeros(len(estimates)), np.zeros(len(estimates))
     for row, task in enumerate(estimates):
         there = slice(0, len(task.depths))
-        depth[row, there] = task.depths / task.horizon
-        log_risk[row, there] = np.log(task.risk) - 2.0 * np.log(task.scale)
-        dof[row, there] = task.nu
-        mask[row, there] = True
+        depth[there, row] = task.depths / task.horizon
+        log_risk[there, row] = np.log(task.risk) - 2.0 * np.log(task.scale)
+        dof[there, row] = task.nu
+        mask[there, row] = True
         if task.has_noise:
             noise[row], noise_se[row] = task.noise / task.scale**2, task.noise_se / task.scale**2
     kind = np.array([[t.metric_kind == k for k in kinds] for t in estimates], float)

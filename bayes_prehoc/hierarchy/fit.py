@@ -39,8 +39,9 @@ def fit(estimates: RiskEstimates, *, prior: str | None = None, seed: int = 0) ->
 
     Notes
     -----
-    The model is that of `hierarchy.model`; sampling is NUTS in whitened coordinates, and a run that misses the gate is
-    extended or made anew with shorter steps (`hierarchy.inference.Sampler`).
+    The model is that of `hierarchy.model`. NUTS samples the hyperparameters with the tasks' latents integrated out
+    (`hierarchy.collapsed`), which are drawn afterwards; a run that misses the gate is extended or made anew with
+    shorter steps (`hierarchy.inference.Sampler`).
     """
     if not isinstance(estimates, RiskEstimates):
         raise InputError(f"got a {type(estimates).__name__}", "fit", "Give what estimate_risk returns.")
@@ -52,7 +53,8 @@ def fit(estimates: RiskEstimates, *, prior: str | None = None, seed: int = 0) ->
         raise InputError(f"there is no prior card {prior!r}", "prior", "Leave it out to use the weak prior.")
     hyperprior = weak_prior(estimates.proxy)
     samples = sample(jax.random.key(int(seed)), model_data(estimates), hyperprior, estimates.proxy)
-    return Posterior(_labelled(samples, estimates), estimates, samples.checks, hyperprior, "weak prior", int(seed))
+    checks = tuple(check.naming([task.task for task in estimates]) for check in samples.checks)
+    return Posterior(_labelled(samples, estimates), estimates, checks, hyperprior, "weak prior", int(seed))
 
 
 def _labelled(samples: Samples, estimates: RiskEstimates):
@@ -67,9 +69,9 @@ def _labelled(samples: Samples, estimates: RiskEstimates):
     data = model_data(estimates)
     missing = ~np.asarray(data.mask)
     observed = {
-        "risk": np.where(missing, np.nan, np.exp(np.asarray(data.log_risk, np.float64)) * unit[:, None]),
-        "nu": np.where(missing, np.nan, np.asarray(data.dof)),
-        "depth": np.where(missing, np.nan, np.asarray(data.depth)) * [[task.horizon] for task in estimates],
+        "risk": np.where(missing, np.nan, np.exp(np.asarray(data.log_risk, np.float64)) * unit).T,
+        "nu": np.where(missing, np.nan, np.asarray(data.dof)).T,
+        "depth": (np.where(missing, np.nan, np.asarray(data.depth)) * [task.horizon for task in estimates]).T,
     }
     return arviz_base.from_dict(
         {"posterior": sites, "sample_stats": samples.statistics, "observed_data": observed},
@@ -78,7 +80,7 @@ def _labelled(samples: Samples, estimates: RiskEstimates):
             "metric_kind": list(metric_kinds(estimates)),
             "latent": list(LATENTS),
             "latent_": list(LATENTS),
-            "place": np.arange(missing.shape[1]),
+            "place": np.arange(len(missing)),
         },
         dims={
             "mu_level": ["metric_kind"],

@@ -1,13 +1,14 @@
-"""Sampling the hierarchical model with NUTS: a pilot, a run, and again with shorter steps where the gate was missed.
+"""Sampling the collapsed model with NUTS, and again with shorter steps where the gate was missed.
 
-The pilot's draws are thrown away but for their means, around which the run's coordinates are built (`model`).
+Warm-up is also when the points of quadrature are put in place (`collapsed.Frame`). Its first third finds where the
+posterior lies, and the means of its draws become the point of expansion; the second third tells where each task's
+latents lie in those coordinates; before the last, the coarsest rule that is fine enough is chosen.
 
 On a CPU each chain is a program of its own and chains run in threads, one per core: in lock-step the longest trajectory
 would set the pace of all. On an accelerator the chains are one batch. Either way sampling goes in blocks of draws, so
 that it shows how far it is and can be interrupted.
 
-Source of the sampler: Hoffman and Gelman 2014, in NumPyro; dense mass matrix over the hyperparameters, diagonal over
-the tasks' whitened latents.
+Source of the sampler: Hoffman and Gelman 2014, in NumPyro; dense mass matrix over the hyperparameters.
 """
 
 import dataclasses
@@ -23,12 +24,24 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.infer import NUTS
+from numpyro.infer.util import potential_energy
 from tqdm.auto import tqdm
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence
+from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integration
+from bayes_prehoc.hierarchy.collapsed import (
+    RULES,
+    coarsest_rule,
+    collapsed_model,
+    draw_latents,
+    fitted_frame,
+    groups_by_depths,
+    plain_frame,
+    quadrature,
+    quadrature_errors,
+)
 from bayes_prehoc.hierarchy.data import ModelData
-from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, Hyperprior, hierarchical_model
+from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, Hyperprior, population_of
 from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
 
 __all__ = ["Sampler", "Samples", "sample"]
@@ -37,9 +50,10 @@ START_JITTER = 0.1
 STATISTICS = ("diverging", "energy", "num_steps", "accept_prob")
 BLOCK = 50
 """Draws per call of the compiled program; warm-up and draws are multiples of it."""
-PILOT = {"warmup": 250, "draws": 150, "extensions": 0}
 HOPELESS = 1.1
 """R-hat above which more draws from the same chains would not help."""
+REPRESENTATIVE = 24
+"""Draws at which the quadrature's error is computed."""
 
 _LEAST = {"chains": 2, "warmup": BLOCK, "draws": BLOCK, "max_tree_depth": 1, "extensions": 0, "attempts": 1}
 
@@ -62,11 +76,11 @@ class Sampler:
     """
 
     chains: int = 4
-    warmup: int = 500
-    draws: int = 500
-    target_accept: float = 0.95
+    warmup: int = 300
+    draws: int = 300
+    target_accept: float = 0.9
     max_tree_depth: int = 9
-    extensions: int = 4
+    extensions: int = 6
     attempts: int = 3
 
     def __post_init__(self):
@@ -111,49 +125,74 @@ def sample(
     key, data: ModelData, prior: Hyperprior, proxy: str, sampler: Sampler = DEFAULT, gate: Gate = GATE
 ) -> Samples:
     """Draws from the posterior, with the checks of the gate."""
+    reference = find_reference(data, prior, proxy)
+    for attempt in range(sampler.attempts):
+        made, reference = _attempt(jax.random.fold_in(key, attempt), reference, data, prior, proxy, sampler, gate)
+        if all(check.passed for check in made.checks):
+            break
+        sampler = sampler.harder()
+    return made
+
+
+def _attempt(key, reference: Reference, data: ModelData, prior: Hyperprior, proxy, sampler: Sampler, gate: Gate):
+    """Draws with their checks, and where the next attempt would start."""
+    start_key, run_key = jax.random.split(key)
     with_noise = bool(np.any(np.asarray(data.noise_se) > 0.0))
     batched = jax.default_backend() != "cpu"
-    reference = find_reference(data, prior, proxy)
-    settings = [dataclasses.replace(sampler, **PILOT), sampler]
-    while len(settings) <= sampler.attempts:
-        settings.append(settings[-1].harder())
-    for attempt_key, sampler in zip(jax.random.split(key, len(settings)), settings, strict=True):
-        arguments = (data, reference.latents)
-        pilot = sampler is settings[0]
-        start_key, run_key = jax.random.split(attempt_key)
-        start = _starting_points(start_key, reference, prior, proxy, data, with_noise, sampler.chains)
-        chain = _compiled(sampler, prior, proxy, with_noise, batched)
-        states = _begin(chain, jax.random.split(run_key, sampler.chains), start, arguments, batched)
-        states, _ = _advance(
-            chain.warm, states, arguments, sampler.warmup // BLOCK, sampler, "pilot" if pilot else "warm-up"
-        )
-        kept = []
-        for _ in range(sampler.extensions + 1):
-            states, blocks = _advance(chain.draw, states, arguments, sampler.draws // BLOCK, sampler, "sampling")
-            kept += blocks
-            sites, statistics = _joined(kept, batched, with_noise)
-            checks = convergence(_judged(sites), statistics["diverging"], statistics["energy"], gate)
-            failed = {check.name for check in checks if not check.passed}
-            if not failed or "divergences" in failed or checks[0].value > HOPELESS:
-                break
-        if not failed and not pilot:
+    chain = _compiled(sampler, prior, proxy, with_noise, batched)
+
+    def move(states, count, arguments, label):
+        states, blocks = _advance(chain.draw, states, arguments, count, sampler, label)
+        return states, _joined(blocks, batched)
+
+    def arguments_of(frame, rule):
+        return groups_by_depths(data, frame), data, quadrature(rule)
+
+    warmup = sampler.warmup // BLOCK
+    third = max(1, warmup // 3)
+    frame, rule = plain_frame(reference.latents), RULES[0]
+    start = _starting_points(start_key, reference, prior, proxy, data, with_noise, sampler.chains)
+    arguments = arguments_of(frame, rule)
+    states = _begin(chain, jax.random.split(run_key, sampler.chains), start, arguments, batched)
+    states, (sites, _) = move(states, third, arguments, "warm-up")
+    frame = plain_frame(reference_of_draws(_flat(sites, slice(-BLOCK, None)), data).latents)
+    arguments = arguments_of(frame, rule)
+    states, (sites, _) = move([chain.renew(state, arguments) for state in states], third, arguments, "warm-up")
+    frame = fitted_frame(frame.start, _flat(sites, slice(-BLOCK, None))["white"])
+    groups = groups_by_depths(data, frame)
+    rule = coarsest_rule(_few(sites), groups, proxy)
+    arguments = arguments_of(frame, rule)
+    states = [chain.renew(state, arguments) for state in states]
+    states, _ = move(states, max(1, warmup - 2 * third), arguments, "warm-up")
+
+    kept = []
+    for _ in range(sampler.extensions + 1):
+        states, new = move(states, sampler.draws // BLOCK, arguments, "sampling")
+        kept.append(new)
+        sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept)
+        sites.pop("white")
+        effective = statistics.pop("effective")
+        checks = convergence(_judged(sites), statistics["diverging"], statistics["energy"], gate)
+        failed = {check.name for check in checks if not check.passed}
+        if not failed or "divergences" in failed or checks[0].value > HOPELESS:
             break
-        reference = reference_of_draws(sites, data)
-    return Samples(sites, statistics, checks, sampler)
+    errors = quadrature_errors(_few(sites), groups, proxy, rule)
+    checks += integration(errors, effective.reshape(-1, effective.shape[-1]), gate)
+    return Samples(sites, statistics, checks, sampler), reference_of_draws(_flat(sites), data)
 
 
 class _Chain(NamedTuple):
-    """Compiled steps of one chain: begin(key, start, arguments), warm(state, arguments), draw(state, arguments)."""
+    """Compiled steps of one chain: begin(key, start, arguments), renew(state, arguments), draw(state, arguments)."""
 
     begin: callable
-    warm: callable
+    renew: callable
     draw: callable
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled(sampler: Sampler, prior: Hyperprior, proxy: str, with_noise: bool, batched: bool) -> _Chain:
     """One program per model; it serves every data set of one shape."""
-    model = functools.partial(hierarchical_model, prior=prior, proxy=proxy, with_noise=with_noise)
+    model = functools.partial(collapsed_model, prior=prior, proxy=proxy, with_noise=with_noise)
     kernel = NUTS(
         model,
         target_accept_prob=sampler.target_accept,
@@ -164,24 +203,50 @@ def _compiled(sampler: Sampler, prior: Hyperprior, proxy: str, with_noise: bool,
     def begin(key, start, arguments):
         return kernel.init(key, sampler.warmup, init_params=start, model_args=arguments, model_kwargs={})
 
-    def warm(state, arguments):
-        return jax.lax.fori_loop(0, BLOCK, lambda _, s: kernel.sample(s, arguments, {}), state), ()
+    def renew(state, arguments):
+        # A state carries the energy and its gradient where it is, which other points of quadrature change.
+        energy, gradient = jax.value_and_grad(lambda z: potential_energy(model, arguments, {}, z))(state.z)
+        return state._replace(potential_energy=energy, z_grad=gradient)
 
     def draw(state, arguments):
+        groups, data, _ = arguments
+        tasks = data.noise.shape[0]
+
         def one(state, _):
             state = kernel.sample(state, arguments, {})
             sites = kernel.postprocess_fn(arguments, {})(state.z)
-            return state, (sites, {name: getattr(state, name) for name in STATISTICS})
+            noise = sites["noise"] if with_noise else jnp.zeros(tasks)
+            white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
+            # Not split from the state's key, whose children the next transition uses.
+            latent_key = jax.random.fold_in(state.rng_key, 0x1A7E)
+            for key, group in zip(jax.random.split(latent_key, len(groups)), groups, strict=True):
+                drawn = draw_latents(key, population_of(sites), group, noise[group.rows], proxy)
+                white, latents, effective = (
+                    whole.at[group.rows].set(part)
+                    for whole, part in zip((white, latents, effective), drawn, strict=True)
+                )
+            sites = {name: sites[name] for name in (*HYPERPARAMETERS, *(("noise",) if with_noise else ()))}
+            sites |= {"white": white} | {name: latents[:, i] for i, name in enumerate(LATENTS)}
+            statistics = {name: getattr(state, name) for name in STATISTICS}
+            return state, (sites, statistics | {"effective": effective})
 
         return jax.lax.scan(one, state, None, length=BLOCK)
 
     if batched:
-        return _Chain(
-            jax.jit(jax.vmap(begin, in_axes=(0, 0, None))),
-            jax.jit(jax.vmap(warm, in_axes=(0, None))),
-            jax.jit(jax.vmap(draw, in_axes=(0, None))),
-        )
-    return _Chain(jax.jit(begin), jax.jit(warm), jax.jit(draw))
+        begin = jax.vmap(begin, in_axes=(0, 0, None))
+        renew, draw = (jax.vmap(step, in_axes=(0, None)) for step in (renew, draw))
+    return _Chain(jax.jit(begin), jax.jit(renew), jax.jit(draw))
+
+
+def _flat(sites, which=slice(None)):
+    """Draws with the chains joined, arrays (S, ...)."""
+    return {name: values[:, which].reshape(-1, *values.shape[2:]) for name, values in sites.items()}
+
+
+def _few(sites):
+    """Draws that represent all of them, as many of each chain, arrays (S, ...)."""
+    chains, draws = sites["misfit"].shape
+    return _flat(sites, np.linspace(0, draws - 1, max(1, REPRESENTATIVE // chains)).astype(int))
 
 
 def _cores() -> int:
@@ -221,18 +286,16 @@ def _advance(step, states, arguments, count, sampler, label):
     return [state for state, _ in moved], list(zip(*(kept for _, kept in moved), strict=True))
 
 
-def _joined(blocks, batched, with_noise):
+def _joined(blocks, batched):
     """Draws by site and statistics by name, each (chains, draws, ...)."""
 
     def across_chains(*leaves):
         return leaves[0] if batched else np.stack(leaves)
 
     chains = [jax.tree.map(across_chains, *block) for block in blocks]
-    raw, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chains)
-    sites = {name: raw[name] for name in (*HYPERPARAMETERS, *LATENTS, *(("noise",) if with_noise else ()))}
+    sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chains)
     factor = sites.pop("corr_chol").astype(np.float64)
-    sites["corr"] = factor @ np.swapaxes(factor, -1, -2)
-    return sites, statistics
+    return sites | {"corr": factor @ np.swapaxes(factor, -1, -2)}, statistics
 
 
 def _starting_points(key, reference: Reference, prior: Hyperprior, proxy, data: ModelData, with_noise, chains):
@@ -252,7 +315,6 @@ def _starting_points(key, reference: Reference, prior: Hyperprior, proxy, data: 
         "log_onset": jnp.log(reference.onset),
         "misfit": dist.biject_to(positive).inv(reference.misfit),
         "dependence": dist.biject_to(positive if proxy == "run_to_run" else unit).inv(reference.dependence),
-        "white": jnp.zeros(reference.latents.shape),
     }
     if with_noise:
         values["noise_white"] = jnp.zeros(data.noise.shape)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.likelihood import (
+    cube_root,
     effective_shape,
     log_mean_curve,
     neighbour_correlation,
@@ -32,23 +33,23 @@ def gauss_newton(z: Float[Array, "T 3"], onset, misfit, dependence, noise, data:
     def curve(level, share, rate):
         return log_mean_curve(level, share, rate, onset, noise, data.depth, proxy)
 
-    latents = tuple(z[:, i : i + 1] for i in range(3))
+    latents = tuple(jnp.broadcast_to(z[:, i], data.depth.shape) for i in range(3))
     log_mean, push = jax.linearize(curve, *latents)
-    one, zero = jnp.ones_like(latents[0]), jnp.zeros_like(latents[0])
+    one, zero = jnp.ones_like(log_mean), jnp.zeros_like(log_mean)
     columns = [push(*(one if i == j else zero for j in range(3))) for i in range(3)]
 
     k = effective_shape(data.dof, misfit)
-    pair = data.mask[:, 1:] & data.mask[:, :-1]
+    pair = data.mask[1:] & data.mask[:-1]
     r = neighbour_correlation(data.depth, log_mean, dependence, proxy)
     r = jnp.where(pair, jnp.minimum(r, MOST_CORRELATED), 0.0)
     weight = 1.0 / jnp.sqrt(1.0 - r**2)
 
     def independent(column):
         column = jnp.where(data.mask, column, 0.0)
-        return jnp.concatenate([column[:, :1], (column[:, 1:] - r * column[:, :-1]) * weight], axis=1)
+        return jnp.concatenate([column[:1], (column[1:] - r * column[:-1]) * weight])
 
     rows = [independent(jnp.sqrt(k) * column) for column in columns]
-    scores = independent(normal_scores(data.log_risk, log_mean, k))
-    information = jnp.stack([jnp.stack([jnp.sum(a * b, axis=1) for b in rows], axis=-1) for a in rows], axis=-2)
-    slope = jnp.stack([jnp.sum(a * scores, axis=1) for a in rows], axis=-1)
+    scores = independent(normal_scores(cube_root(data.log_risk, log_mean), k))
+    information = jnp.stack([jnp.stack([jnp.sum(a * b, axis=0) for b in rows], axis=-1) for a in rows], axis=-2)
+    slope = jnp.stack([jnp.sum(a * scores, axis=0) for a in rows], axis=-1)
     return information, slope + jnp.sum(information * z[:, None, :], axis=-1)

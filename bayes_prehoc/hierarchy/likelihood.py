@@ -8,6 +8,8 @@ dispersion omega. With z = log U-hat - log U,
 
 the deviance form, whose second term keeps its digits in float32 when k is large.
 
+Arrays over depths have them along their first axis, (D, ...): whatever else there is lies contiguous behind it.
+
 Estimates at different depths come from the same seeds. Their dependence is a Gaussian copula over the
 Wilson-Hilferty scores of the margins with a Markov correlation, so it needs no matrix: adjacent scores have
 correlation r_i and the correlation of any two is the product of those between.
@@ -17,6 +19,8 @@ correlation r_i and the correlation of any two is the product of those between.
 - `conditional`, `branching`: errors of nested predictions have correlation sqrt(U_j / U_i) for c_j > c_i, their
   squares U_j / U_i; times kappa < 1 per step, because each depth's regression has an error of its own.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +34,7 @@ __all__ = [
     "alpha_bounds",
     "alpha_of_rate",
     "copula_log_density",
+    "cube_root",
     "effective_shape",
     "gamma_log_density",
     "log_mean_curve",
@@ -40,6 +45,7 @@ __all__ = [
 
 STIRLING_FROM = 8.0
 SMALLEST_FLOOR = 1e-30
+LARGEST_THIRD = 20.0
 NEVER_IDENTICAL = 0.9995
 """Upper bound of the correlation of neighbours, so that the copula stays proper in float32."""
 
@@ -68,13 +74,13 @@ def log_risk_curve(level, share, rate, onset, depth, proxy: str):
 
 
 def log_mean_curve(level, share, rate, onset, noise, depth, proxy: str):
-    """log of the estimates' mean U(depth) + V_eval over the squared scale, (T, D).
+    """log of the estimates' mean U(depth) + V_eval over the squared scale, (D, ...).
 
-    Latents are (T, 1), `depth` (T, D), `noise` (T,) with 0 where the outcome set's noise is unknown.
+    Latents and `noise` broadcast against `depth`; `noise` is 0 where the outcome set's is unknown.
     """
     curve = log_risk_curve(level, share, rate, onset, depth, proxy)
-    there = noise[:, None] > 0.0
-    return jnp.where(there, jnp.logaddexp(curve, jnp.log(jnp.where(there, noise[:, None], 1.0))), curve)
+    there = noise > 0.0
+    return jnp.where(there, jnp.logaddexp(curve, jnp.log(jnp.where(there, noise, 1.0))), curve)
 
 
 def effective_shape(dof: Float[Array, "..."], misfit) -> Float[Array, "..."]:
@@ -91,39 +97,55 @@ def _log_normaliser(k):
     return jnp.where(k < STIRLING_FROM, exact, 0.5 * jnp.log(large) - 0.5 * jnp.log(2.0 * jnp.pi) - series)
 
 
-def gamma_log_density(log_value, log_mean, k):
+class CubeRoot(NamedTuple):
+    """What margin and score of an estimate have in common, with z = log U-hat - log U.
+
+    Attributes
+    ----------
+    third : z / 3
+    excess : (U-hat / U)^(1/3) - 1
+    """
+
+    third: Array
+    excess: Array
+
+
+def cube_root(log_value, log_mean) -> CubeRoot:
+    """Bounded where the density is nothing, so that gradients stay finite there."""
+    third = jnp.minimum((log_value - log_mean) / 3.0, LARGEST_THIRD)
+    # Without the barrier, XLA computes the exponentials anew for each of the many sums that derivatives consist of.
+    return CubeRoot(*jax.lax.optimization_barrier((third, jnp.expm1(third))))
+
+
+def gamma_log_density(log_value, root: CubeRoot, k):
     """Log density of a Gamma(shape k, mean) value in deviance form."""
-    z = log_value - log_mean
-    near = jnp.abs(z) < 0.05
-    safe = jnp.where(near, 1.0, z)
-    deviance = jnp.where(
-        near, z**2 * (0.5 + z * (1.0 / 6.0 + z * (1.0 / 24.0 + z * (1.0 / 120.0 + z / 720.0)))), jnp.expm1(safe) - safe
-    )
+    third, t = root
+    deviance = 3.0 * (t - third) + t * t * (3.0 + t)  # expm1(z) - z
     return _log_normaliser(k) - k * deviance - log_value
 
 
-def normal_scores(log_value, log_mean, k):
+def normal_scores(root: CubeRoot, k):
     """Wilson-Hilferty: (U-hat / U)^(1/3) is nearly normal with mean 1 - 1/(9k) and variance 1/(9k)."""
-    return 3.0 * jnp.sqrt(k) * (jnp.expm1((log_value - log_mean) / 3.0) + 1.0 / (9.0 * k))
+    return 3.0 * jnp.sqrt(k) * (root.excess + 1.0 / (9.0 * k))
 
 
 def neighbour_correlation(depth, log_mean, dependence, proxy: str):
-    """Correlation of the scores at adjacent depths, (..., D - 1).
+    """Correlation of the scores at adjacent depths, (D - 1, ...).
 
     `dependence` is the correlation length l for `run_to_run`, kappa for the other proxies.
     """
     if proxy == "run_to_run":
-        gap = jnp.log(depth[..., 1:]) - jnp.log(depth[..., :-1])
+        gap = jnp.log(depth[1:]) - jnp.log(depth[:-1])
         return jnp.exp(-2.0 * jnp.abs(gap) / dependence)
-    return dependence * jnp.exp(jnp.minimum(log_mean[..., 1:] - log_mean[..., :-1], 0.0))
+    return dependence * jnp.exp(jnp.minimum(log_mean[1:] - log_mean[:-1], 0.0))
 
 
-def copula_log_density(scores: Float[Array, "... D"], neighbour: Float[Array, "... E"], mask: Bool[Array, "... D"]):
+def copula_log_density(scores: Float[Array, "D ..."], neighbour: Float[Array, "E ..."], mask: Bool[Array, "D ..."]):
     """Log density of a Gaussian Markov copula, summed over depths.
 
     Parameters
     ----------
-    scores : normal scores; used depths packed to the left
+    scores : normal scores; used depths come first
     neighbour : correlations of adjacent scores, E = D - 1
     mask : which scores are there
 
@@ -131,9 +153,9 @@ def copula_log_density(scores: Float[Array, "... D"], neighbour: Float[Array, ".
     -------
     array (...): log c = sum over pairs of log N(s_j; r s_i, 1 - r^2) - log N(s_j; 0, 1).
     """
-    pair = mask[..., 1:] & mask[..., :-1]
+    pair = mask[1:] & mask[:-1]
     r = jnp.where(pair, jnp.minimum(neighbour, NEVER_IDENTICAL), 0.0)
     open_share = 1.0 - r**2
-    before, after = scores[..., :-1], scores[..., 1:]
+    before, after = scores[:-1], scores[1:]
     terms = -0.5 * jnp.log(open_share) - 0.5 * ((after - r * before) ** 2 / open_share - after**2)
-    return jnp.sum(jnp.where(pair, terms, 0.0), axis=-1)
+    return jnp.sum(jnp.where(pair, terms, 0.0), axis=0)

@@ -19,7 +19,10 @@ would.
 
 The likelihood is not Gaussian: it has a curved ridge, along which a high floor with a large alpha looks like a low
 floor with a small one. So level and rate are moved from the expansion's tangent to the ridge (`straighten`), which
-changes no volume. Both changes of variables are exact: a poor expansion costs speed, never correctness.
+changes no volume. Both changes of variables are exact: a poor expansion costs speed or nodes, never correctness.
+
+`collapsed` integrates the latents out in these coordinates, and is what `fit` samples; `hierarchical_model` has all
+latents as sites.
 """
 
 from typing import NamedTuple
@@ -38,6 +41,7 @@ from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.likelihood import (
     alpha_of_rate,
     copula_log_density,
+    cube_root,
     effective_shape,
     gamma_log_density,
     log_mean_curve,
@@ -50,8 +54,13 @@ __all__ = [
     "HYPERPARAMETERS",
     "LATENTS",
     "Hyperprior",
+    "Population",
+    "color",
     "hierarchical_model",
+    "population_of",
     "prior_draws",
+    "sampled_noise",
+    "sampled_population",
     "task_log_likelihood",
     "weak_prior",
 ]
@@ -113,18 +122,27 @@ def prior_draws(prior: Hyperprior) -> tuple[np.ndarray, np.ndarray]:
 
 
 def task_log_likelihood(latents, onset, misfit, dependence, noise, data: ModelData, proxy: str):
-    """Log likelihood of each task's estimates, (T,).
+    """Log likelihood of each task's estimates, (T, ...).
 
-    `latents` is a triple (level, share, rate) of arrays (T,); `dependence` is the correlation length for `run_to_run`
-    and kappa for the other proxies; `noise` the outcome set's noise over the squared scale, (T,).
+    `latents` is a triple (level, share, rate) of arrays (T, ...), one value of each task or several; `dependence` is
+    the correlation length for `run_to_run` and kappa for the other proxies; `noise` the outcome set's noise over the
+    squared scale, (T,).
     """
-    level, share, rate = (latent[:, None] for latent in latents)
-    log_mean = log_mean_curve(level, share, rate, onset, noise, data.depth, proxy)
-    k = effective_shape(data.dof, misfit)
-    margins = jnp.sum(jnp.where(data.mask, gamma_log_density(data.log_risk, log_mean, k), 0.0), axis=-1)
-    scores = normal_scores(data.log_risk, log_mean, k)
-    neighbour = neighbour_correlation(data.depth, log_mean, dependence, proxy)
-    return margins + copula_log_density(scores, neighbour, data.mask)
+    several = jnp.ndim(latents[0]) - 1
+    depth, log_risk, dof, mask, noise = (
+        beside(values, several) for values in (data.depth, data.log_risk, data.dof, data.mask, noise)
+    )
+    log_mean = log_mean_curve(*latents, onset, noise, depth, proxy)
+    k = effective_shape(dof, misfit)
+    root = cube_root(log_risk, log_mean)
+    margins = jnp.sum(jnp.where(mask, gamma_log_density(log_risk, root, k), 0.0), axis=0)
+    neighbour = neighbour_correlation(depth, log_mean, dependence, proxy)
+    return margins + copula_log_density(normal_scores(root, k), neighbour, mask)
+
+
+def beside(values, several: int):
+    """With that many axes of length one behind, to stand beside several values of each task."""
+    return jnp.reshape(values, (*jnp.shape(values), *(1,) * several))
 
 
 def central_noise(data: ModelData) -> Float[Array, " T"]:
@@ -141,99 +159,180 @@ def outcome_noise(standard: Float[Array, " T"], data: ModelData) -> Float[Array,
     return jnp.where(data.noise_se > 0.0, jnp.maximum(drawn, 0.0), jnp.maximum(data.noise, 0.0))
 
 
+class Population(NamedTuple):
+    """What the tasks share, given the hyperparameters.
+
+    Attributes
+    ----------
+    mu_level : mean level by kind of metric
+    mu_share, mu_rate : means of the other latents
+    scale : Cholesky factor L of Sigma
+    onset : c_1 over the horizon
+    misfit : omega
+    dependence : correlation length for `run_to_run`, kappa for the other proxies
+    """
+
+    mu_level: Float[Array, " kinds"]
+    mu_share: Float[Array, ""]
+    mu_rate: Float[Array, ""]
+    scale: Float[Array, "3 3"]
+    onset: Float[Array, ""]
+    misfit: Float[Array, ""]
+    dependence: Float[Array, ""]
+
+    def mean(self, data: ModelData):
+        """Mean of each task's latents, a triple of arrays (T,)."""
+        level = data.kind @ self.mu_level
+        return level, jnp.full_like(level, self.mu_share), jnp.full_like(level, self.mu_rate)
+
+
+def sampled_population(prior: Hyperprior, proxy: str, kinds: int) -> Population:
+    """Sites of the hyperparameters, in a NumPyro model."""
+    if proxy == "run_to_run":
+        dependence = dist.LogNormal(prior.length[0], prior.length[1])
+    else:
+        dependence = dist.Beta(prior.kappa[0], prior.kappa[1])
+    priors = {
+        "mu_level": dist.Normal(prior.level[0], prior.level[1]).expand([kinds]),
+        "mu_share": dist.Normal(prior.share[0], prior.share[1]),
+        "mu_rate": dist.Normal(prior.rate[0], prior.rate[1]),
+        "tau": dist.HalfNormal(jnp.asarray(prior.tau)),
+        "corr_chol": dist.LKJCholesky(3, 2.0),
+        "log_onset": dist.Normal(prior.onset[0], prior.onset[1]),
+        "misfit": dist.HalfNormal(prior.misfit),
+        "dependence": dependence,
+    }
+    return population_of({name: numpyro.sample(name, priors[name]) for name in HYPERPARAMETERS})
+
+
+def population_of(sites) -> Population:
+    """The population that values of the hyperparameters' sites stand for."""
+    return Population(
+        mu_level=sites["mu_level"],
+        mu_share=sites["mu_share"],
+        mu_rate=sites["mu_rate"],
+        scale=sites["tau"][:, None] * sites["corr_chol"],
+        onset=jnp.exp(sites["log_onset"]),
+        misfit=sites["misfit"],
+        dependence=sites["dependence"],
+    )
+
+
+def sampled_noise(data: ModelData, with_noise: bool) -> Float[Array, " T"]:
+    """Site of the outcome sets' noise, where any has one."""
+    tasks = data.noise.shape[0]
+    if not with_noise:
+        return jnp.zeros(tasks)
+    standard = numpyro.sample("noise_white", dist.Normal(0.0, 1.0).expand([tasks]).to_event(1))
+    return numpyro.deterministic("noise", outcome_noise(standard, data))
+
+
 def hierarchical_model(data: ModelData, start: Float[Array, "T 3"], prior: Hyperprior, proxy: str, with_noise: bool):
     """NumPyro model; sites are the hyperparameters, `white` (T, 3) and, where the outcome has noise, `noise_white`."""
     tasks, kinds = data.kind.shape
-    mu_level = numpyro.sample("mu_level", dist.Normal(prior.level[0], prior.level[1]).expand([kinds]))
-    mu_share = numpyro.sample("mu_share", dist.Normal(prior.share[0], prior.share[1]))
-    mu_rate = numpyro.sample("mu_rate", dist.Normal(prior.rate[0], prior.rate[1]))
-    tau = numpyro.sample("tau", dist.HalfNormal(jnp.asarray(prior.tau)))
-    corr_chol = numpyro.sample("corr_chol", dist.LKJCholesky(3, 2.0))
-    log_onset = numpyro.sample("log_onset", dist.Normal(prior.onset[0], prior.onset[1]))
-    onset = jnp.exp(log_onset)
-    misfit = numpyro.sample("misfit", dist.HalfNormal(prior.misfit))
-    if proxy == "run_to_run":
-        dependence = numpyro.sample("dependence", dist.LogNormal(prior.length[0], prior.length[1]))
-    else:
-        dependence = numpyro.sample("dependence", dist.Beta(prior.kappa[0], prior.kappa[1]))
-
-    mean = population_mean(mu_level, mu_share, mu_rate, data)
-    scale = tau[:, None] * corr_chol
+    population = sampled_population(prior, proxy, kinds)
+    noise = sampled_noise(data, with_noise)
     white = numpyro.sample("white", dist.Normal(0.0, 1.0).expand([tasks, 3]).to_event(2))
-    latents, log_jacobian = color(white, mean, scale, start, onset, misfit, dependence, data, proxy)
+    latents, log_jacobian = color((white[:, 0], white[:, 1], white[:, 2]), population, start, noise, data, proxy)
     numpyro.factor("coordinates", log_jacobian.sum())
     for name, latent in zip(LATENTS, latents, strict=True):
         numpyro.deterministic(name, latent)
-
-    if with_noise:
-        noise_white = numpyro.sample("noise_white", dist.Normal(0.0, 1.0).expand([tasks]).to_event(1))
-        noise = numpyro.deterministic("noise", outcome_noise(noise_white, data))
-    else:
-        noise = jnp.zeros(tasks)
-    log_likelihood = task_log_likelihood(latents, onset, misfit, dependence, noise, data, proxy)
-    numpyro.factor("estimates", log_likelihood.sum())
+    numpyro.factor("estimates", task_log_likelihood(latents, *population[4:], noise, data, proxy).sum())
 
 
-def population_mean(mu_level, mu_share, mu_rate, data: ModelData) -> Float[Array, "T 3"]:
-    """Mean of each task's latents."""
-    level = data.kind @ mu_level
-    return jnp.stack([level, jnp.full_like(level, mu_share), jnp.full_like(level, mu_rate)], axis=-1)
-
-
-def color(white, mean, scale, start, onset, misfit, dependence, data: ModelData, proxy: str):
+def color(white, population: Population, start: Float[Array, "T 3"], noise, data: ModelData, proxy: str):
     """Latents from whitened coordinates, and what corrects the density.
 
     Parameters
     ----------
-    white, mean, start : arrays (T, 3)
-        `start`: where the likelihood is expanded; a constant, best near the posterior mean.
-    scale : array (3, 3), L
+    white : triple of arrays (T, ...)
+        One point of each task or several.
+    population : Population
+    start : array (T, 3)
+        Where the likelihood is expanded; a constant, best near the posterior mean.
+    noise : array (T,)
 
     Returns
     -------
-    latents : triple of arrays (T,)
-    log_correction : array (T,)
+    latents : triple of arrays (T, ...)
+    log_correction : array (T, ...)
         log Normal(u; 0, I) + log |du/dwhite| - log Normal(white; 0, I).
     """
-    information, linear = gauss_newton(start, onset, misfit, dependence, central_noise(data), data, proxy)
-    u, half_log_det = linear3.precision_draw(white, mean, scale, information, linear)
-    latents = mean + jnp.sum(scale * u[:, None, :], axis=-1)
-    lower = (scale[0, 0], scale[1, 0], scale[1, 1], scale[2, 0], scale[2, 1], scale[2, 2])
-    bend = straighten(latents, start, information, lower, onset, data, proxy)
-    latents, u = latents + bend, u + linear3.solve_lower(lower, bend)
-    correction = 0.5 * jnp.sum(white**2 - u**2, axis=-1) - half_log_det
-    return (latents[:, 0], latents[:, 1], latents[:, 2]), correction
+    shared = (population.onset, population.misfit, population.dependence)
+    information, linear = gauss_newton(start, *shared, noise, data, proxy)
+    lower, mean = linear3.triangle(population.scale), population.mean(data)
+    center, factor = linear3.precision_normal(mean, population.scale, information, linear)
+    ridge = Ridge.at(start, information, lower, population.onset, data, proxy)
+
+    several = jnp.ndim(white[0]) - 1
+    mean, center, factor, ridge = jax.tree.map(lambda values: beside(values, several), (mean, center, factor, ridge))
+    u = [a + b for a, b in zip(center, linear3.solve_upper(factor, white), strict=True)]
+    level, share, rate = (a + b for a, b in zip(mean, linear3.product(lower, u), strict=True))
+    rate_bend = ridge.rate_bend(share)
+    level_bend = ridge.level_bend(share, rate, rate + rate_bend, population.onset, proxy)
+    moved = linear3.solve_lower(lower, (level_bend, jnp.zeros_like(share), rate_bend))
+    u = [a + b for a, b in zip(u, moved, strict=True)]
+    correction = 0.5 * sum(w**2 - v**2 for w, v in zip(white, u, strict=True)) - linear3.log_det(factor)
+    return (level + level_bend, share, rate + rate_bend), correction
 
 
-def straighten(latents, start, information, lower, onset, data: ModelData, proxy: str) -> Float[Array, "T 3"]:
-    """What to add to latents that follow the expansion's tangent for them to follow the likelihood's curved ridge.
+class Ridge(NamedTuple):
+    """How to go from the expansion's tangent to the curved ridge of each task's likelihood.
 
     Where a task's depths lie, around c, its estimates tell log U(c) best and next how steep log U is there. As the
-    share moves, the rate moves so that the steepness (1 - s) alpha stays, with the floor's share s taken at c, and the
-    level so that U(c) stays. Each only as far as the data, and not the population, hold it given the other latents.
-    The rate's shift depends on the share alone and the level's on the other two, so no volume changes.
+    share moves, the rate moves so that the steepness (1 - s) alpha stays, s the floor's share at c, and the level so
+    that U(c) stays. Each only as far as the data, and not the population, hold it given the other latents. The rate's
+    shift depends on the share alone and the level's on the other two, so no volume changes.
+
+    Attributes
+    ----------
+    center : c, the geometric mean of the task's depths
+    left : log of B(c) / B(c_0) at the start
+    share, rate : latents at the start
+    log_risk, by_share, by_rate : log U(c) - level at the start, and its derivatives
+    rate_told, level_told : share of what is known of the latent, given the others, that the data tell; the rate's
+        divided by d log alpha / d rate, and 0 for the proxies of remaining risk
     """
-    share, rate = latents[:, 1], latents[:, 2]
-    share_0, rate_0 = start[:, 1], start[:, 2]
-    center = jnp.exp(jnp.sum(jnp.where(data.mask, jnp.log(data.depth), 0.0), axis=1) / data.mask.sum(axis=1))
-    rate_bend = jnp.zeros_like(rate)
-    if proxy == "run_to_run":
-        # -log(1 - s) = softplus(share), and d log alpha / d rate = 1 - alpha / 4.
-        fraction = jax.nn.sigmoid(rate_0)
-        left = jnp.log(theory.decay(center, REFERENCE_DEPTH, alpha_of_rate(rate_0, proxy), onset))
-        at, at_0 = share - left, share_0 - left
-        beyond = jax.nn.softplus(at) - jax.nn.softplus(at_0) - jax.nn.sigmoid(at_0) * (at - at_0)
-        prior = lower[5] ** -2
-        told = information[:, 2, 2]
-        rate_bend = told / (told + prior) * beyond / jnp.maximum(1.0 - fraction, 0.3)
 
-    def log_risk(share, rate):
-        return log_risk_curve(0.0, share, rate, onset, center, proxy)
+    center: Array
+    left: Array
+    share: Array
+    rate: Array
+    log_risk: Array
+    by_share: Array
+    by_rate: Array
+    rate_told: Array
+    level_told: Array
 
-    at_start, slope = jax.linearize(log_risk, share_0, rate_0)
-    tangent = at_start + slope(share - share_0, rate - rate_0)
-    first = linear3.solve_lower(lower, jnp.array([1.0, 0.0, 0.0]))
-    prior = jnp.sum(first**2)
-    told = information[:, 0, 0]
-    level_bend = told / (told + prior) * (tangent - log_risk(share, rate + rate_bend))
-    return jnp.stack([level_bend, jnp.zeros_like(share), rate_bend], axis=-1)
+    @classmethod
+    def at(cls, start: Float[Array, "T 3"], information, lower, onset, data: ModelData, proxy: str) -> "Ridge":
+        """Around the latents `start`, where the data's information is (T, 3, 3) and the population's factor `lower`."""
+        share, rate = start[:, 1], start[:, 2]
+        logs = jnp.where(data.mask, jnp.log(data.depth), 0.0)
+        center = jnp.exp(jnp.sum(logs, axis=0) / jnp.sum(data.mask, axis=0))
+
+        def log_risk(share, rate):
+            return log_risk_curve(0.0, share, rate, onset, center, proxy)
+
+        one, zero = jnp.ones_like(share), jnp.zeros_like(share)
+        at_start, push = jax.linearize(log_risk, share, rate)
+        level_told = information[:, 0, 0]
+        level_told /= level_told + sum(x**2 for x in linear3.solve_lower(lower, (1.0, 0.0, 0.0)))
+        left = rate_told = zero
+        if proxy == "run_to_run":
+            left = jnp.log(theory.decay(center, REFERENCE_DEPTH, alpha_of_rate(rate, proxy), onset))
+            rate_told = information[:, 2, 2] / (information[:, 2, 2] + lower[5] ** -2)
+            rate_told /= jnp.maximum(1.0 - jax.nn.sigmoid(rate), 0.3)  # d log alpha / d rate = 1 - alpha / 4
+        slopes = push(one, zero), push(zero, one)
+        return cls(center, left, share, rate, at_start, *slopes, rate_told, level_told)
+
+    def rate_bend(self, share):
+        """What to add to the rate; log (1 - s) is minus the softplus of the share at c."""
+        at, at_0 = share - self.left, self.share - self.left
+        tangent = jax.nn.softplus(at_0) + jax.nn.sigmoid(at_0) * (at - at_0)
+        return self.rate_told * (jax.nn.softplus(at) - tangent)
+
+    def level_bend(self, share, rate, bent_rate, onset, proxy: str):
+        """What to add to the level."""
+        tangent = self.log_risk + self.by_share * (share - self.share) + self.by_rate * (rate - self.rate)
+        return self.level_told * (tangent - log_risk_curve(0.0, share, bent_rate, onset, self.center, proxy))

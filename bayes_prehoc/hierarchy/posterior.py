@@ -207,21 +207,22 @@ class Posterior:
         row = self._row(task)
         estimates = self.estimates.tasks[row]
         depth = jnp.asarray(_checked_depths(depths, estimates, self.proxy) / estimates.horizon)
-        level, share, rate = (jnp.asarray(self._flat(name)[:, row : row + 1]) for name in ("level", "share", "rate"))
-        onset = jnp.exp(jnp.asarray(self._flat("log_onset")))[:, None]
+        depth = depth[:, None]
+        level, share, rate = (jnp.asarray(self._flat(name)[:, row]) for name in ("level", "share", "rate"))
+        onset = jnp.exp(jnp.asarray(self._flat("log_onset")))
         noise = np.zeros(len(level))
         if n_seeds is not None and estimates.has_noise:
             noise = self._flat("noise")[:, row]
-        log_mean = log_mean_curve(level, share, rate, onset, jnp.asarray(noise), depth[None, :], self.proxy)
+        log_mean = log_mean_curve(level, share, rate, onset, jnp.asarray(noise), depth, self.proxy)
         if n_seeds is None:
-            return np.exp(np.asarray(log_mean, np.float64)) * estimates.scale**2
+            return np.exp(np.asarray(log_mean.T, np.float64)) * estimates.scale**2
         if isinstance(n_seeds, bool) or not isinstance(n_seeds, int | np.integer) or n_seeds < 2:
             raise InputError(f"n_seeds is {n_seeds!r}", "predict_risk", "Give a whole number of at least 2.")
-        k = effective_shape(jnp.asarray(_dof(estimates, int(n_seeds))), jnp.asarray(self._flat("misfit")))[:, None]
-        dependence = jnp.asarray(self._flat("dependence"))[:, None]
-        neighbour = neighbour_correlation(depth[None, :], log_mean, dependence, self.proxy)
+        k = effective_shape(jnp.asarray(_dof(estimates, int(n_seeds))), jnp.asarray(self._flat("misfit")))
+        dependence = jnp.asarray(self._flat("dependence"))
+        neighbour = neighbour_correlation(depth, log_mean, dependence, self.proxy)
         wide = jnp.broadcast_to(k, log_mean.shape)
-        return np.exp(draw_log_values(jax.random.key(seed), log_mean, neighbour, wide)) * estimates.scale**2
+        return np.exp(draw_log_values(jax.random.key(seed), log_mean, neighbour, wide)).T * estimates.scale**2
 
     def save(self, path) -> None:
         """Write draws, estimates and checks to one netCDF file, which `load_posterior` reads.

@@ -93,7 +93,8 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None) 
     """
     score_key, noise_key = jax.random.split(key)
     true_noise, noise_se = (np.zeros(len(depth)), np.zeros(len(depth))) if noise is None else map(np.asarray, noise)
-    latents = [jnp.asarray(v)[:, None] for v in (truth.level, truth.share, truth.rate)]
+    latents = [jnp.asarray(v) for v in (truth.level, truth.share, truth.rate)]
+    depth, dof = np.asarray(depth).T, np.asarray(dof).T
     onset = jnp.exp(jnp.asarray(truth.log_onset))
     log_mean = log_mean_curve(*latents, onset, jnp.asarray(true_noise), jnp.asarray(depth), proxy)
     neighbour = neighbour_correlation(jnp.asarray(depth), log_mean, truth.dependence, proxy)
@@ -106,26 +107,26 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None) 
 
 
 def draw_log_values(key, log_mean, neighbour, k) -> np.ndarray:
-    """Draw from gamma margins with these means and shapes, tied along the last axis by the Markov copula.
+    """Draw from gamma margins with these means and shapes, tied along the first axis by the Markov copula.
 
     Parameters
     ----------
     key : jax key
-    log_mean, k : arrays (..., D)
-    neighbour : array (..., D - 1)
+    log_mean, k : arrays (D, ...)
+    neighbour : array (D - 1, ...)
         Correlation of the scores at adjacent depths.
 
     Returns
     -------
-    float64 array (..., D), logarithms
+    float64 array (D, ...), logarithms
     """
     log_mean, neighbour, k = (np.asarray(a, np.float64) for a in (log_mean, neighbour, k))
     fresh = np.asarray(jax.random.normal(key, log_mean.shape), np.float64)
     score = np.empty_like(fresh)
-    score[..., 0] = fresh[..., 0]
-    for j in range(1, score.shape[-1]):
-        r = neighbour[..., j - 1]
-        score[..., j] = r * score[..., j - 1] + np.sqrt(1.0 - r**2) * fresh[..., j]
+    score[0] = fresh[0]
+    for j in range(1, len(score)):
+        r = neighbour[j - 1]
+        score[j] = r * score[j - 1] + np.sqrt(1.0 - r**2) * fresh[j]
     return log_mean + np.log(_gamma_quantile(score, k) / k)
 
 

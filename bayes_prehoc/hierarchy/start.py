@@ -114,12 +114,9 @@ def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
 
 
 def reference_of_draws(sites: dict[str, np.ndarray], data: ModelData) -> Reference:
-    """Means of draws: arrays (chains, draws, ...) by site, of positive quantities geometric means."""
-    means = {name: values.reshape(-1, *values.shape[2:]).mean(axis=0) for name, values in sites.items()}
-    tau, misfit, dependence = (
-        np.exp(np.log(sites[name]).reshape(-1, *sites[name].shape[2:]).mean(axis=0))
-        for name in ("tau", "misfit", "dependence")
-    )
+    """Means of draws, arrays (S, ...) by site; of positive quantities geometric means."""
+    means = {name: values.mean(axis=0) for name, values in sites.items()}
+    tau, misfit, dependence = (np.exp(np.log(sites[name]).mean(axis=0)) for name in ("tau", "misfit", "dependence"))
     level = np.asarray(data.kind) @ means["mu_level"]
     mean = np.stack([level, np.full_like(level, means["mu_share"]), np.full_like(level, means["mu_rate"])], axis=-1)
     return Reference(

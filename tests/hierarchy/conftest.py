@@ -38,8 +38,8 @@ def simulated(tasks=6, proxy="run_to_run", nu=60.0, depths=8, seed=0, noise=None
 def labelled(data, proxy):
     """Estimates in the units of a task: depth in steps, risk in squared accuracy."""
     tasks = []
-    for row in range(len(data.depth)):
-        there = np.asarray(data.mask[row])
+    for row in range(len(data.noise)):
+        there = np.asarray(data.mask[:, row])
         known = float(data.noise_se[row]) > 0.0
         tasks.append(
             TaskEstimates(
@@ -47,9 +47,9 @@ def labelled(data, proxy):
                 proxy=proxy,
                 metric="accuracy",
                 metric_kind="accuracy",
-                depths=np.asarray(data.depth[row], float)[there] * HORIZON,
-                risk=np.exp(np.asarray(data.log_risk[row], float)[there]) * SCALE**2,
-                nu=np.asarray(data.dof[row], float)[there],
+                depths=np.asarray(data.depth[:, row], float)[there] * HORIZON,
+                risk=np.exp(np.asarray(data.log_risk[:, row], float)[there]) * SCALE**2,
+                nu=np.asarray(data.dof[:, row], float)[there],
                 scale=SCALE,
                 outcome_mean=SCALE,
                 n_runs=64,

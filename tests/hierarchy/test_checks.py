@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bayes_prehoc.hierarchy.checks import GATE, bits_learned, convergence
+from bayes_prehoc.hierarchy.checks import GATE, Check, bits_learned, convergence, integration
 
 DRAWS = (4, 500)
 
@@ -60,6 +60,31 @@ def test_a_number_that_is_none_fails():
     quantities, divergent, energy = good()
     quantities["mu"][0, 3] = np.nan
     assert {"r_hat", "ess_bulk", "ess_tail"} <= set(failed(quantities, divergent, energy))
+
+
+def test_only_an_error_of_quadrature_that_varies_matters():
+    rng = np.random.default_rng(2)
+    points = np.full((200, 5), 60.0)
+    constant = np.tile([-8.0, 0.0, 3.0, 0.1, 0.0], (24, 1))
+    assert [check.passed for check in integration(constant, points)] == [True, True]
+    wavering = constant.copy()
+    wavering[:, 3] += rng.normal(size=24)
+    quadrature, _ = integration(wavering, points)
+    assert not quadrature.passed and quadrature.worst == "task 3" and quadrature.value == pytest.approx(1.0, abs=0.4)
+
+
+def test_latents_drawn_from_too_few_points_are_found():
+    points = np.full((200, 5), 60.0)
+    points[:120, 2] = 1.5
+    _, few = integration(np.zeros((24, 5)), points)
+    assert not few.passed and few.worst == "task 2" and few.value == 1.5 and few.advice
+
+
+@pytest.mark.parametrize(
+    ("worst", "named"), [("share[1]", "share b"), ("task 0", "task a"), ("tau[1]", "tau[1]"), ("chain 1", "chain 1")]
+)
+def test_a_check_names_the_task_where_it_is_worst(worst, named):
+    assert Check("r_hat", False, 1.2, 1.01, worst, "advice").naming(["a", "b"]).worst == named
 
 
 def test_bits():

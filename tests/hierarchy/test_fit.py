@@ -73,9 +73,9 @@ def test_arrays_of_the_model_are_unitless(make):
     )  # fmt: skip
     mixed = RiskEstimates("run_to_run", (estimates.tasks[0], shorter, estimates.tasks[2]))
     made = model_data(mixed)
-    np.testing.assert_allclose(made.depth[0], data.depth[0], rtol=1e-6)
-    np.testing.assert_allclose(made.log_risk[2], data.log_risk[2], rtol=1e-5)
-    assert made.mask.sum(axis=1).tolist() == [5, 3, 5]
+    np.testing.assert_allclose(made.depth[:, 0], data.depth[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(made.log_risk[:, 2], data.log_risk[:, 2], rtol=1e-5)
+    assert made.mask.sum(axis=0).tolist() == [5, 3, 5]
     assert metric_kinds(mixed) == ("accuracy", "loss") and made.kind.tolist() == [[1, 0], [0, 1], [1, 0]]
     np.testing.assert_allclose(made.noise, [0.0, 1e-4 / make.scale**2, 0.0], rtol=1e-6)
 

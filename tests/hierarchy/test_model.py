@@ -12,21 +12,24 @@ from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate, log_mean_curve
 from bayes_prehoc.hierarchy.model import (
+    HYPERPARAMETERS,
     color,
     hierarchical_model,
     outcome_noise,
-    population_mean,
+    population_of,
     prior_draws,
     task_log_likelihood,
     weak_prior,
 )
 
 
-def at(truth, data, start, proxy):
-    """Arguments of `color` behind the whitened coordinates."""
-    mean = population_mean(jnp.asarray(truth.mu_level), truth.mu_share, truth.mu_rate, data)
-    scale = jnp.asarray(truth.tau[:, None] * truth.corr_chol)
-    return mean, scale, start, np.exp(truth.log_onset), float(truth.misfit), float(truth.dependence), data, proxy
+def columns(values):
+    """A triple of arrays (T,) from an array (T, 3)."""
+    return tuple(jnp.asarray(values)[:, i] for i in range(3))
+
+
+def population(truth):
+    return population_of({name: jnp.asarray(getattr(truth, name)) for name in HYPERPARAMETERS})
 
 
 @pytest.mark.usefixtures("float64")
@@ -37,21 +40,22 @@ def test_whitening_is_an_exact_change_of_variables(make, proxy):
     truth, data, _ = make.simulated(tasks=4, proxy=proxy, corr_chol=corr_chol)
     rng = np.random.default_rng(2)
     start = jnp.asarray(np.stack([truth.level, truth.share, truth.rate], -1) + rng.normal(size=(4, 3)))
-    mean, scale, *rest = at(truth, data, start, proxy)
+    shared = population(truth)
+    noise = jnp.array([0.0, 1e-4, 0.0, 2e-3])
     white = jnp.asarray(2.0 * rng.normal(size=(4, 3)))
 
     def latents(white):
-        return jnp.stack(color(white, mean, scale, *rest)[0], axis=-1)
+        return jnp.stack(color(columns(white), shared, start, noise, data, proxy)[0], axis=-1)
 
     jacobian = jax.jacfwd(latents)(white)
     each = np.stack([np.asarray(jacobian[t, :, t, :]) for t in range(4)])
     assert np.abs(np.asarray(jacobian)[0, :, 1:, :]).max() == 0.0
-    z = np.asarray(latents(white))
-    sigma = np.asarray(scale @ scale.T)
+    z, mean = np.asarray(latents(white)), np.stack(shared.mean(data), axis=-1)
+    sigma = np.asarray(shared.scale @ shared.scale.T)
     expected = [
         stats.multivariate_normal.logpdf(z[t], mean[t], sigma) + np.linalg.slogdet(each[t])[1] for t in range(4)
     ]
-    got = stats.norm.logpdf(white).sum(-1) + np.asarray(color(white, mean, scale, *rest)[1])
+    got = stats.norm.logpdf(white).sum(-1) + np.asarray(color(columns(white), shared, start, noise, data, proxy)[1])
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
@@ -60,9 +64,9 @@ def test_a_lost_jacobian_would_show(make):
     """The test above can fail: without the ridge's part of the correction, densities differ by far more than 1e-6."""
     truth, data, _ = make.simulated(tasks=4)
     start = jnp.asarray(np.stack([truth.level, truth.share - 2.0, truth.rate], -1))
-    mean, scale, *rest = at(truth, data, start, "run_to_run")
-    straight = color(jnp.ones((4, 3)), mean, scale, *rest[:-1], "conditional")
-    bent = color(jnp.ones((4, 3)), mean, scale, *rest)
+    ones, noise = columns(np.ones((4, 3))), jnp.zeros(4)
+    straight = color(ones, population(truth), start, noise, data, "conditional")
+    bent = color(ones, population(truth), start, noise, data, "run_to_run")
     assert np.abs(np.asarray(bent[1] - straight[1])).max() > 1e-2
 
 
@@ -74,14 +78,14 @@ def test_information_is_the_expected_curvature(make, proxy):
     shared = (np.exp(truth.log_onset), 1e-3, float(truth.dependence))
     z = jnp.asarray(np.stack([truth.level, truth.share, truth.rate], -1))
     noise = jnp.zeros(3)
-    on_curve = log_mean_curve(*(z[:, i : i + 1] for i in range(3)), shared[0], noise, data.depth, proxy)
+    on_curve = log_mean_curve(*columns(z), shared[0], noise, data.depth, proxy)
     data = data._replace(log_risk=on_curve, depth=jnp.asarray(data.depth, float), dof=jnp.asarray(data.dof, float))
     information, linear = gauss_newton(z, *shared, noise, data, proxy)
     back = np.linalg.solve(np.asarray(information), np.asarray(linear)[..., None])[..., 0]
     np.testing.assert_allclose(back, z, atol=2e-2)
 
     def total(z):
-        return task_log_likelihood((z[:, 0], z[:, 1], z[:, 2]), *shared, noise, data, proxy).sum()
+        return task_log_likelihood(columns(z), *shared, noise, data, proxy).sum()
 
     hessian = jax.hessian(total)(z)
     for t in range(3):
@@ -100,8 +104,8 @@ def test_density_of_the_model_is_prior_plus_likelihood(make):
         "misfit": truth.misfit, "dependence": truth.dependence, "white": white,
     }  # fmt: skip
     got, _ = log_density(hierarchical_model, (data, start, prior, "run_to_run", False), {}, sites)
-    mean, scale, *rest = at(truth, data, start, "run_to_run")
-    (level, share, rate), correction = color(white, mean, scale, *rest)
+    shared = population(truth._replace(corr_chol=np.eye(3)))
+    (level, share, rate), correction = color(columns(white), shared, start, jnp.zeros(3), data, "run_to_run")
     likelihood = task_log_likelihood(
         (level, share, rate), np.exp(truth.log_onset), truth.misfit, truth.dependence, jnp.zeros(3), data, "run_to_run"
     )
@@ -128,8 +132,8 @@ def test_outcome_noise_is_a_normal_truncated_at_zero():
     levels = np.linspace(0.01, 0.99, 25)
     white = jnp.asarray(stats.norm.ppf(levels))
     for noise, se in ((1e-3, 4e-4), (-2e-4, 3e-4)):
-        columns = {name: jnp.zeros(1) for name in ModelData._fields}
-        data = ModelData(**columns)._replace(noise=jnp.full(25, noise), noise_se=jnp.full(25, se))
+        empty = {name: jnp.zeros(1) for name in ModelData._fields}
+        data = ModelData(**empty)._replace(noise=jnp.full(25, noise), noise_se=jnp.full(25, se))
         expected = stats.truncnorm.ppf(levels, -noise / se, np.inf, loc=noise, scale=se)
         np.testing.assert_allclose(outcome_noise(white, data), expected, rtol=1e-5, atol=1e-9)
 

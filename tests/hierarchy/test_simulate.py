@@ -12,17 +12,17 @@ from bayes_prehoc.hierarchy.simulate import draw_log_values, draw_truth
 def test_margins_and_correlation():
     n, k = 20_000, np.array([1.0, 6.0, 40.0])
     log_mean, r = np.log([2.0, 1.0, 0.5]), np.array([0.8, 0.5])
-    values = draw_log_values(jax.random.key(0), np.tile(log_mean, (n, 1)), np.tile(r, (n, 1)), np.tile(k, (n, 1)))
+    values = draw_log_values(jax.random.key(0), *(np.tile(v[:, None], (1, n)) for v in (log_mean, r, k)))
     for column, (m, shape) in enumerate(zip(log_mean, k, strict=True)):
-        ratio = np.exp(values[:, column] - m)
+        ratio = np.exp(values[column] - m)
         assert stats.kstest(ratio, stats.gamma(shape, scale=1 / shape).cdf).pvalue > 1e-3
-    ranks = stats.norm.ppf(stats.rankdata(values, axis=0) / (n + 1))
-    got = np.corrcoef(ranks.T)
+    ranks = stats.norm.ppf(stats.rankdata(values, axis=1) / (n + 1))
+    got = np.corrcoef(ranks)
     np.testing.assert_allclose([got[0, 1], got[1, 2], got[0, 2]], [0.8, 0.5, 0.4], atol=0.02)
 
 
 def test_extreme_scores_stay_finite():
-    values = draw_log_values(jax.random.key(3), np.zeros((100_000, 2)), np.full((100_000, 1), 0.999), np.full(2, 0.5))
+    values = draw_log_values(jax.random.key(3), np.zeros((2, 100_000)), np.full((1, 100_000), 0.999), np.float64(0.5))
     assert np.isfinite(values).all()
 
 

@@ -28,7 +28,7 @@ def test_draws_are_replaced_by_their_means(make):
         "level": rng.normal([-7, -5], 0.1, (*shape, 2)), "share": rng.normal(0, 0.1, (*shape, 2)),
         "rate": rng.normal(0, 0.1, (*shape, 2)),
     }  # fmt: skip
-    made = reference_of_draws(sites, data)
+    made = reference_of_draws({name: values.reshape(-1, *values.shape[2:]) for name, values in sites.items()}, data)
     np.testing.assert_allclose(made.latents, [[-7, 0, 0], [-5, 0, 0]], atol=0.05)
     np.testing.assert_allclose(made.mean, [[-6, -1, 0]] * 2, atol=0.05)
     np.testing.assert_allclose(made.covariance, np.eye(3), atol=0.06)

@@ -1,0 +1,232 @@
+r"""The hierarchical model with the tasks' latents integrated out, task by task, and drawn afterwards.
+
+In the coordinates of `model.color` a task's latents are close to standard normal whatever the hyperparameters are, so
+Gauss-Hermite quadrature at fixed nodes gives the task's marginal likelihood,
+
+.. math:: p(\hat U_t | \theta) = \int N(w; 0, I) \, e^{f_t(w, \theta)} dw \approx \sum_m q_m e^{f_t(w_m, \theta)},
+
+with f the log likelihood at the latents that w stands for plus what corrects the density. NUTS then sees the
+hyperparameters only. The nodes of each task are moved to where its whitened coordinates lie, seen over draws, as in
+adaptive quadrature; but once, before sampling, so that the density stays one smooth function.
+
+Given a draw of the hyperparameters the tasks are independent, and their latents are drawn by sampling importance
+resampling from a randomly shifted Sobol sequence.
+
+Tasks with few depths and tasks with many are computed in groups, so that the former do not pay for the latter.
+
+Sources: Naylor and Smith 1982 (adaptive Gauss-Hermite quadrature), Rubin 1988 (sampling importance resampling).
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jaxtyping import Array, Float, Int
+from scipy.stats import qmc
+
+from bayes_prehoc.hierarchy import linear3
+from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.model import (
+    Hyperprior,
+    Population,
+    color,
+    population_of,
+    sampled_noise,
+    sampled_population,
+    task_log_likelihood,
+)
+
+__all__ = [
+    "RULES",
+    "Frame",
+    "Group",
+    "Nodes",
+    "coarsest_rule",
+    "collapsed_model",
+    "draw_latents",
+    "fitted_frame",
+    "groups_by_depths",
+    "log_marginals",
+    "plain_frame",
+    "quadrature",
+    "quadrature_errors",
+]
+
+RULES = ((3, 5, 5), (5, 7, 7), (5, 9, 9), (7, 11, 11))
+"""Gauss-Hermite nodes along each of the whitened coordinates, coarse to fine."""
+EXACT = (9, 15, 15)
+"""The rule that others are held against."""
+FINE_ENOUGH = 0.25
+"""Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
+LEAST_WEIGHT = 16.0
+"""Nodes whose weight is below exp(-this) of the largest are left out."""
+POINTS = 256
+"""Points that latents are resampled among; a power of two."""
+POINTS_WIDTH = 1.3
+MOST_GROUPS = 3
+
+
+class Nodes(NamedTuple):
+    """Points for a standard normal and the logarithms of their weights; exp(log_weight) sums to about 1."""
+
+    at: Float[Array, "M 3"]
+    log_weight: Float[Array, " M"]
+
+
+class Frame(NamedTuple):
+    """Where the points of each task lie; none of it changes what is computed, only how well.
+
+    Attributes
+    ----------
+    start : latents around which the likelihood is expanded (`model.color`)
+    center, spread : mean and Cholesky factor of the covariance of its whitened coordinates
+    """
+
+    start: Float[Array, "T 3"]
+    center: Float[Array, "T 3"]
+    spread: Float[Array, "T 3 3"]
+
+
+class Group(NamedTuple):
+    """Tasks with similar numbers of depths: their places among all tasks, their estimates and their frame."""
+
+    rows: Int[np.ndarray | Array, " T"]
+    data: ModelData
+    frame: Frame
+
+
+def plain_frame(start: Float[Array, "T 3"]) -> Frame:
+    """The whitened coordinates as they are."""
+    eye = jnp.broadcast_to(jnp.eye(3, dtype=start.dtype), (len(start), 3, 3))
+    return Frame(start, jnp.zeros_like(start), eye)
+
+
+def fitted_frame(start: Float[Array, "T 3"], white: Float[np.ndarray, "S T 3"]) -> Frame:
+    """From draws of the whitened coordinates."""
+    off = white - white.mean(axis=0)
+    covariance = np.einsum("sti,stj->tij", off, off) / len(white) + 1e-3 * np.eye(3)
+    floats = (jnp.asarray(a, jnp.float32) for a in (white.mean(axis=0), np.linalg.cholesky(covariance)))
+    return Frame(start, *floats)
+
+
+def quadrature(rule: tuple[int, int, int]) -> Nodes:
+    """Gauss-Hermite product rule for the standard normal."""
+    rules = [np.polynomial.hermite_e.hermegauss(n) for n in rule]
+    at = np.stack(np.meshgrid(*(x for x, _ in rules), indexing="ij"), axis=-1).reshape(-1, 3)
+    log_weight = sum(np.meshgrid(*(np.log(w / w.sum()) for _, w in rules), indexing="ij")).ravel()
+    kept = log_weight > log_weight.max() - LEAST_WEIGHT
+    return Nodes(jnp.asarray(at[kept], jnp.float32), jnp.asarray(log_weight[kept], jnp.float32))
+
+
+def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
+    """At most `MOST_GROUPS` groups, cut where padding is least."""
+    depths = np.asarray(data.mask).sum(axis=0)
+    widths = np.unique(depths)
+    best = (np.inf, ())
+    for count in range(1, min(MOST_GROUPS, len(widths)) + 1):
+        for cuts in itertools.combinations(widths[:-1], count - 1):
+            tops = np.array([*cuts, widths[-1]])
+            padded = tops[np.searchsorted(tops, depths)].sum()
+            best = min(best, (padded * 1.2**count, tuple(tops)))
+    tops = np.array(best[1])
+    groups = []
+    for place, top in enumerate(tops):
+        rows = np.flatnonzero(np.searchsorted(tops, depths) == place)
+        by_depth = {name: getattr(data, name)[:top, rows] for name in ("depth", "log_risk", "dof", "mask")}
+        by_task = {name: getattr(data, name)[rows] for name in ("kind", "noise", "noise_se")}
+        groups.append(Group(rows, ModelData(**by_depth, **by_task), Frame(*(part[rows] for part in frame))))
+    return tuple(groups)
+
+
+def _log_terms(standard, population: Population, group: Group, noise, proxy: str):
+    """Whitened coordinates and latents at points of the frame, and what the marginal likelihood averages there.
+
+    `standard`, the whitened coordinates and the latents are triples of arrays (T, M) or broadcast to it; the average is
+    over the standard normal.
+    """
+    start, center, spread = group.frame
+    factor = tuple(part[:, None] for part in linear3.triangle(spread))
+    white = tuple(center[:, i, None] + part for i, part in enumerate(linear3.product(factor, standard)))
+    latents, correction = color(white, population, start, noise, group.data, proxy)
+    log_likelihood = task_log_likelihood(latents, *population[4:], noise, group.data, proxy)
+    volume = linear3.log_det(factor) + 0.5 * sum(x**2 - w**2 for x, w in zip(standard, white, strict=True))
+    return white, latents, log_likelihood + correction + volume
+
+
+def log_marginals(population: Population, group: Group, noise: Float[Array, " T"], proxy: str, nodes: Nodes):
+    """Log marginal likelihood of each task of the group, (T,)."""
+    standard = tuple(nodes.at[None, :, i] for i in range(3))
+    _, _, terms = _log_terms(standard, population, group, noise, proxy)
+    return jax.nn.logsumexp(nodes.log_weight + terms, axis=1)
+
+
+def quadrature_errors(sites, groups: tuple[Group, ...], proxy: str, rule) -> Float[np.ndarray, "S T"]:
+    """Log marginal likelihood of each task by this rule less that by `EXACT`, at draws (S, ...) of the sites."""
+    names = ("mu_level", "mu_share", "mu_rate", "tau", "log_onset", "misfit", "dependence")
+    draws = {name: jnp.asarray(sites[name], jnp.float32) for name in names}
+    draws["corr_chol"] = jnp.asarray(np.linalg.cholesky(sites["corr"]), jnp.float32)
+    tasks = sum(len(group.rows) for group in groups)
+    noise = jnp.asarray(sites["noise"], jnp.float32) if "noise" in sites else jnp.zeros((len(sites["misfit"]), tasks))
+    errors = np.zeros((len(noise), tasks))
+    for group in groups:
+        by_rule, exact = (
+            _log_marginals_at(draws, noise[:, group.rows], group, quadrature(nodes), proxy) for nodes in (rule, EXACT)
+        )
+        errors[:, group.rows] = by_rule - exact
+    return errors
+
+
+@functools.partial(jax.jit, static_argnames="proxy")
+def _log_marginals_at(draws, noise, group: Group, nodes: Nodes, proxy: str):
+    return jax.lax.map(lambda each: log_marginals(population_of(each[0]), group, each[1], proxy, nodes), (draws, noise))
+
+
+def coarsest_rule(sites, groups: tuple[Group, ...], proxy: str):
+    """The first of `RULES` whose error hardly varies over these draws, or the last; a constant error is none."""
+    for rule in RULES[:-1]:
+        if quadrature_errors(sites, groups, proxy, rule).sum(axis=1).std() <= FINE_ENOUGH:
+            return rule
+    return RULES[-1]
+
+
+def draw_latents(key, population: Population, group: Group, noise: Float[Array, " T"], proxy: str):
+    """Latents of each task of the group given the hyperparameters.
+
+    Returns
+    -------
+    white, latents : arrays (T, 3)
+    effective : array (T,)
+        Effective number of the points, (sum w)^2 / sum w^2.
+    """
+    tasks = group.frame.start.shape[0]
+    shift_key, pick_key = jax.random.split(key)
+    shift = jax.random.uniform(shift_key, (3, tasks, 1))
+    uniform = jnp.mod(jnp.asarray(_lattice().T)[:, None, :] + shift, 1.0)
+    standard = POINTS_WIDTH * jax.scipy.special.ndtri(jnp.clip(uniform, 1e-6, 1.0 - 1e-6))
+    white, latents, terms = _log_terms(tuple(standard), population, group, noise, proxy)
+    terms = terms - 0.5 * (1.0 - POINTS_WIDTH**-2) * jnp.sum(standard**2, axis=0)
+    picked = jax.random.categorical(pick_key, terms, axis=1)[:, None]
+    white, latents = (
+        jnp.concatenate([jnp.take_along_axis(part, picked, axis=1) for part in parts], axis=1)
+        for parts in (white, latents)
+    )
+    effective = jnp.exp(2.0 * jax.nn.logsumexp(terms, axis=1) - jax.nn.logsumexp(2.0 * terms, axis=1))
+    return white, latents, effective
+
+
+def _lattice() -> np.ndarray:
+    return qmc.Sobol(3, scramble=False).random(POINTS).astype(np.float32)
+
+
+def collapsed_model(
+    groups: tuple[Group, ...], data: ModelData, nodes: Nodes, prior: Hyperprior, proxy: str, with_noise: bool
+):
+    """NumPyro model of the hyperparameters; sites as in `model.hierarchical_model`, without `white`."""
+    population = sampled_population(prior, proxy, data.kind.shape[1])
+    noise = sampled_noise(data, with_noise)
+    total = sum(log_marginals(population, group, noise[group.rows], proxy, nodes).sum() for group in groups)
+    numpyro.factor("estimates", total)

@@ -1,0 +1,180 @@
+"""Integrating a task's latents out, against brute force on a grid and against NUTS on all latents."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro.infer import MCMC, NUTS
+from scipy import stats
+from scipy.special import logsumexp
+
+from bayes_prehoc.hierarchy import collapsed
+from bayes_prehoc.hierarchy.inference import sample
+from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, hierarchical_model, population_of, task_log_likelihood
+from bayes_prehoc.hierarchy.model import weak_prior as prior_of
+from bayes_prehoc.hierarchy.start import find_reference
+
+CORRELATED = np.linalg.cholesky([[1.0, 0.3, -0.2], [0.3, 1.0, 0.5], [-0.2, 0.5, 1.0]])
+
+
+def population(truth):
+    return population_of({name: jnp.asarray(getattr(truth, name)) for name in HYPERPARAMETERS})
+
+
+def latents_of(truth):
+    return truth.level, truth.share, truth.rate
+
+
+def whole(data, start):
+    """All tasks as one group, the points of each around these latents."""
+    return collapsed.Group(np.arange(len(start)), data, collapsed.plain_frame(jnp.asarray(start)))
+
+
+def on_a_grid(shared, data, noise, proxy, task, reach=5.5, steps=61):
+    """Log marginal likelihood, mean and covariance of a task's latents, by summing over z = mean + L u."""
+    axis = np.linspace(-reach, reach, steps)
+    u = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    mean, scale = np.stack(shared.mean(data), -1)[task], np.asarray(shared.scale)
+    z = mean + u @ scale.T
+    one = data._replace(**{name: getattr(data, name)[:, [task]] for name in ("depth", "log_risk", "dof", "mask")})
+    points = tuple(jnp.asarray(z[None, :, i]) for i in range(3))
+    log_likelihood = np.asarray(task_log_likelihood(points, *shared[4:], noise[jnp.array([task])], one, proxy))[0]
+    terms = stats.norm.logpdf(u).sum(-1) + log_likelihood + 3 * np.log(axis[1] - axis[0])
+    total = logsumexp(terms)
+    weight = np.exp(terms - total)
+    center = weight @ z
+    return total, center, (weight[:, None] * (z - center)).T @ (z - center)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_rule_integrates_polynomials_against_the_normal():
+    nodes = collapsed.quadrature((3, 5, 5))
+    at, weight = np.asarray(nodes.at, float), np.exp(np.asarray(nodes.log_weight, float))
+    assert weight.sum() == pytest.approx(1.0, abs=1e-6)
+    np.testing.assert_allclose((weight[:, None] * at).sum(0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(np.einsum("m,mi,mj->ij", weight, at, at), np.eye(3), atol=1e-5)
+    assert weight @ (at[:, 1] ** 4 * at[:, 0] ** 2) == pytest.approx(3.0, rel=1e-4)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
+def test_marginal_likelihood_is_the_integral(make, proxy):
+    """In double precision; the grid's own error is far below."""
+    truth, data, _ = make.simulated(tasks=4, proxy=proxy, nu=12.0, corr_chol=CORRELATED)
+    shared, noise = population(truth), jnp.array([0.0, 2e-4, 0.0, 1e-3])
+    start = np.stack(latents_of(truth), -1)
+    group = whole(data, start)
+    exact = [on_a_grid(shared, data, noise, proxy, task)[0] for task in range(4)]
+    for rule, error in (((11, 21, 21), 2e-4), ((7, 11, 11), 5e-3), ((3, 5, 5), 0.1)):
+        found = collapsed.log_marginals(shared, group, noise, proxy, collapsed.quadrature(rule))
+        np.testing.assert_allclose(found, exact, atol=error)
+    # Points put in the wrong place give the same integral, only less exactly.
+    moved = group.frame._replace(
+        start=group.frame.start + 0.3, center=jnp.full((4, 3), 0.4), spread=1.2 * group.frame.spread
+    )
+    found = collapsed.log_marginals(
+        shared, group._replace(frame=moved), noise, proxy, collapsed.quadrature((11, 21, 21))
+    )
+    np.testing.assert_allclose(found, exact, atol=2e-2)
+
+
+@pytest.mark.usefixtures("float64")
+def test_latents_are_drawn_from_their_conditional_posterior(make):
+    truth, data, _ = make.simulated(tasks=3, nu=12.0, corr_chol=CORRELATED)
+    shared, noise = population(truth), jnp.zeros(3)
+    group = whole(data, np.stack(latents_of(truth), -1))
+    keys = jax.random.split(jax.random.key(5), 4000)
+    draw = jax.jit(jax.vmap(lambda key: collapsed.draw_latents(key, shared, group, noise, "run_to_run")))
+    _, latents, effective = (np.asarray(a) for a in draw(keys))
+    assert np.median(effective, axis=0).min() > 30 and effective.max() <= collapsed.POINTS
+    for task in range(3):
+        _, center, covariance = on_a_grid(shared, data, noise, "run_to_run", task)
+        sd = np.sqrt(np.diag(covariance))
+        np.testing.assert_allclose((latents[:, task].mean(0) - center) / sd, 0.0, atol=4.5 / np.sqrt(len(keys)))
+        np.testing.assert_allclose(
+            np.cov(latents[:, task].T) / np.outer(sd, sd), covariance / np.outer(sd, sd), atol=0.1
+        )
+
+
+def test_a_fitted_frame_has_the_moments_of_the_draws():
+    rng = np.random.default_rng(0)
+    factor = np.array([[0.8, 0, 0], [0.3, 1.1, 0], [-0.2, 0.4, 0.6]])
+    white = np.array([1.0, -2.0, 0.5]) + rng.normal(size=(4000, 2, 3)) @ factor.T
+    frame = collapsed.fitted_frame(jnp.zeros((2, 3)), white)
+    np.testing.assert_allclose(frame.center, np.tile([1.0, -2.0, 0.5], (2, 1)), atol=0.08)
+    np.testing.assert_allclose(frame.spread, np.tile(factor, (2, 1, 1)), atol=0.05)
+
+
+def test_groups_leave_the_marginals_as_they_are(make):
+    """Tasks with three, five and eight depths, once padded to eight and once in groups."""
+    truth, data, _ = make.simulated(tasks=12)
+    used = np.array([3, 8, 5] * 4)
+    mask = jnp.asarray(np.arange(8)[:, None] < used)
+    data = data._replace(mask=mask)
+    start = np.stack(latents_of(truth), -1).astype(np.float32)
+    shared, nodes = population(truth), collapsed.quadrature((3, 5, 5))
+    padded = collapsed.log_marginals(shared, whole(data, start), jnp.zeros(12), "run_to_run", nodes)
+    groups = collapsed.groups_by_depths(data, collapsed.plain_frame(jnp.asarray(start)))
+    assert sorted(np.concatenate([group.rows for group in groups])) == list(range(12)) and len(groups) > 1
+    for group in groups:
+        assert group.data.depth.shape == (used[group.rows].max(), len(group.rows))
+        found = collapsed.log_marginals(shared, group, jnp.zeros(len(group.rows)), "run_to_run", nodes)
+        np.testing.assert_allclose(found, padded[group.rows], rtol=1e-4, atol=1e-4)
+
+
+def around(truth, center, spread, draws=8):
+    """Draws of the hyperparameters around the truth, as the sampler leaves them."""
+    rng = np.random.default_rng(0)
+    sites = {name: np.stack([np.asarray(getattr(truth, name))] * draws) for name in HYPERPARAMETERS}
+    sites["corr"] = np.tile(np.eye(3), (draws, 1, 1))
+    sites["mu_share"] = sites["mu_share"] + center * rng.normal(size=draws)
+    sites["tau"] = sites["tau"] * np.exp(spread * rng.normal(size=(draws, 3)))
+    return sites
+
+
+def test_the_rule_is_as_fine_as_the_tasks_need(make):
+    """Six tasks that are well known, then sixty that are not and differ much."""
+    truth, data, _ = make.simulated(tasks=6)
+    groups, sites = (whole(data, np.stack(latents_of(truth), -1)),), around(truth, 0.1, 0.1)
+    assert np.all(collapsed.quadrature_errors(sites, groups, "run_to_run", collapsed.EXACT) == 0.0)
+    assert collapsed.coarsest_rule(sites, groups, "run_to_run") == collapsed.RULES[0]
+    truth, data, _ = make.simulated(tasks=60, nu=4.0, depths=3, tau=np.array([1.5, 2.5, 1.0]))
+    groups, sites = (whole(data, np.stack(latents_of(truth), -1)),), around(truth, 1.0, 0.3)
+    rule = collapsed.coarsest_rule(sites, groups, "run_to_run")
+    assert rule != collapsed.RULES[0]
+    assert collapsed.quadrature_errors(sites, groups, "run_to_run", rule).sum(1).std() <= collapsed.FINE_ENOUGH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
+def test_hyperparameters_are_those_of_nuts_on_all_latents(make, proxy):
+    """Means within four Monte Carlo standard errors, standard deviations within 15%."""
+    noise = (np.full(6, 4e-4), np.full(6, 8e-5)) if proxy == "conditional" else None
+    _, data, _ = make.simulated(tasks=6, proxy=proxy, noise=noise)
+    prior = prior_of(proxy)
+    model = functools.partial(hierarchical_model, prior=prior, proxy=proxy, with_noise=noise is not None)
+    kernel = NUTS(model, target_accept_prob=0.99, dense_mass=[HYPERPARAMETERS])
+    slow = MCMC(kernel, num_warmup=1000, num_samples=2000, num_chains=4, chain_method="vectorized", progress_bar=False)
+    slow.run(jax.random.key(1), data, find_reference(data, prior, proxy).latents)
+    full = {name: np.asarray(values, float) for name, values in slow.get_samples(group_by_chain=True).items()}
+    fast = sample(jax.random.key(2), data, prior, proxy)
+    assert all(check.passed for check in fast.checks)
+    for name in (
+        "mu_level",
+        "mu_share",
+        "mu_rate",
+        "tau",
+        "log_onset",
+        "misfit",
+        "dependence",
+        "level",
+        "share",
+        "rate",
+    ):
+        one, other = (np.log(s[name]) if name in ("tau", "misfit") else s[name] for s in (full, fast.sites))
+        error = np.hypot(*(values.mean(1).std(0, ddof=1) / 2 for values in (one, other)))
+        sd = one.std((0, 1))
+        assert np.all(np.abs(one.mean((0, 1)) - other.mean((0, 1))) <= 4 * error + 0.03 * sd), name
+        np.testing.assert_allclose(other.std((0, 1)), sd, rtol=0.15, err_msg=name)
