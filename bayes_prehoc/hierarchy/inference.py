@@ -139,35 +139,13 @@ def _attempt(key, reference: Reference, data: ModelData, prior: Hyperprior, prox
     start_key, run_key = jax.random.split(key)
     with_noise = bool(np.any(np.asarray(data.noise_se) > 0.0))
     batched = jax.default_backend() != "cpu"
-    chain = _compiled(sampler, prior, proxy, with_noise, batched)
-
-    def move(states, count, arguments, label):
-        states, blocks = _advance(chain.draw, states, arguments, count, sampler, label)
-        return states, _joined(blocks, batched)
-
-    def arguments_of(frame, rule):
-        return groups_by_depths(data, frame), data, quadrature(rule)
-
-    warmup = sampler.warmup // BLOCK
-    third = max(1, warmup // 3)
-    frame, rule = plain_frame(reference.latents), RULES[0]
+    program = _Program(_compiled(sampler, prior, proxy, with_noise, batched), data, proxy, sampler, batched)
     start = _starting_points(start_key, reference, prior, proxy, data, with_noise, sampler.chains)
-    arguments = arguments_of(frame, rule)
-    states = _begin(chain, jax.random.split(run_key, sampler.chains), start, arguments, batched)
-    states, (sites, _) = move(states, third, arguments, "warm-up")
-    frame = plain_frame(reference_of_draws(_flat(sites, slice(-BLOCK, None)), data).latents)
-    arguments = arguments_of(frame, rule)
-    states, (sites, _) = move([chain.renew(state, arguments) for state in states], third, arguments, "warm-up")
-    frame = fitted_frame(frame.start, _flat(sites, slice(-BLOCK, None))["white"])
-    groups = groups_by_depths(data, frame)
-    rule = coarsest_rule(_few(sites), groups, proxy)
-    arguments = arguments_of(frame, rule)
-    states = [chain.renew(state, arguments) for state in states]
-    states, _ = move(states, max(1, warmup - 2 * third), arguments, "warm-up")
+    states, groups, rule = _warmed_up(program, jax.random.split(run_key, sampler.chains), start, reference)
 
     kept = []
     for _ in range(sampler.extensions + 1):
-        states, new = move(states, sampler.draws // BLOCK, arguments, "sampling")
+        states, *new = program.advance(states, sampler.draws // BLOCK, groups, rule, "sampling")
         kept.append(new)
         sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept)
         sites.pop("white")
@@ -179,6 +157,28 @@ def _attempt(key, reference: Reference, data: ModelData, prior: Hyperprior, prox
     errors = quadrature_errors(_few(sites), groups, proxy, rule)
     checks += integration(errors, effective.reshape(-1, effective.shape[-1]), gate)
     return Samples(sites, statistics, checks, sampler), reference_of_draws(_flat(sites), data)
+
+
+def _warmed_up(program: "_Program", keys, start, reference: Reference):
+    """Chains that have adapted, and the tasks' points and rule of quadrature to go on with."""
+    blocks = program.sampler.warmup // BLOCK
+    third = max(1, blocks // 3)
+    latest = slice(-BLOCK, None)
+    rule = RULES[0]
+    groups = groups_by_depths(program.data, plain_frame(reference.latents))
+    states = program.begin(keys, start, groups, rule)
+    states, sites, _ = program.advance(states, third, groups, rule, "warm-up")
+
+    latents = reference_of_draws(_flat(sites, latest), program.data).latents
+    groups = groups_by_depths(program.data, plain_frame(latents))
+    states = program.renew(states, groups, rule)
+    states, sites, _ = program.advance(states, third, groups, rule, "warm-up")
+
+    groups = groups_by_depths(program.data, fitted_frame(latents, _flat(sites, latest)["white"]))
+    rule = coarsest_rule(_few(sites), groups, program.proxy)
+    states = program.renew(states, groups, rule)
+    states, _, _ = program.advance(states, max(1, blocks - 2 * third), groups, rule, "warm-up")
+    return states, groups, rule
 
 
 class _Chain(NamedTuple):
@@ -238,6 +238,54 @@ def _compiled(sampler: Sampler, prior: Hyperprior, proxy: str, with_noise: bool,
     return _Chain(jax.jit(begin), jax.jit(renew), jax.jit(draw))
 
 
+class _Program(NamedTuple):
+    """The chains' compiled steps and what they run on; states are one per chain, or one for all on an accelerator."""
+
+    chain: _Chain
+    data: ModelData
+    proxy: str
+    sampler: Sampler
+    batched: bool
+
+    def begin(self, keys, start, groups, rule) -> list:
+        arguments = (groups, self.data, quadrature(rule))
+        if self.batched:
+            return [self.chain.begin(keys, start, arguments)]
+        each = [jax.tree.map(lambda value, c=c: value[c], start) for c in range(len(keys))]
+        return [self.chain.begin(key, own, arguments) for key, own in zip(keys, each, strict=True)]
+
+    def renew(self, states, groups, rule) -> list:
+        """The same states under other points of quadrature."""
+        return [self.chain.renew(state, (groups, self.data, quadrature(rule))) for state in states]
+
+    def advance(self, states, count, groups, rule, label):
+        """Move all chains on by `count` blocks: the new states, draws by site and statistics by name."""
+        arguments = (groups, self.data, quadrature(rule))
+        stop = threading.Event()
+        width = self.sampler.chains // len(states)
+
+        def move(state):
+            kept = []
+            for _ in range(count):
+                if stop.is_set():
+                    break
+                state, new = jax.block_until_ready(self.chain.draw(state, arguments))
+                kept.append(jax.tree.map(np.asarray, new))
+                bar.update(BLOCK * width)
+            return state, kept
+
+        total = count * BLOCK * self.sampler.chains
+        with tqdm(total=total, desc=label, unit="draw", disable=None, file=sys.stderr, leave=False) as bar:
+            pool = ThreadPoolExecutor(min(len(states), _cores()))
+            try:
+                moved = list(pool.map(move, states))
+            finally:
+                stop.set()
+                pool.shutdown()
+        blocks = list(zip(*(kept for _, kept in moved), strict=True))
+        return [state for state, _ in moved], *_joined(blocks, self.batched)
+
+
 def _flat(sites, which=slice(None)):
     """Draws with the chains joined, arrays (S, ...)."""
     return {name: values[:, which].reshape(-1, *values.shape[2:]) for name, values in sites.items()}
@@ -251,39 +299,6 @@ def _few(sites):
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _begin(chain, keys, start, arguments, batched):
-    """States of the chains; one batched state, or one per chain."""
-    if batched:
-        return [chain.begin(keys, start, arguments)]
-    return [chain.begin(key, jax.tree.map(lambda value, c=c: value[c], start), arguments) for c, key in enumerate(keys)]
-
-
-def _advance(step, states, arguments, count, sampler, label):
-    """Move all chains on by `count` blocks; the new states, and per block what each of them kept."""
-    stop = threading.Event()
-    width = sampler.chains // len(states)
-
-    def move(state):
-        kept = []
-        for _ in range(count):
-            if stop.is_set():
-                break
-            state, new = jax.block_until_ready(step(state, arguments))
-            kept.append(jax.tree.map(np.asarray, new))
-            bar.update(BLOCK * width)
-        return state, kept
-
-    total = count * BLOCK * sampler.chains
-    with tqdm(total=total, desc=label, unit="draw", disable=None, file=sys.stderr, leave=False) as bar:
-        pool = ThreadPoolExecutor(min(len(states), _cores()))
-        try:
-            moved = list(pool.map(move, states))
-        finally:
-            stop.set()
-            pool.shutdown()
-    return [state for state, _ in moved], list(zip(*(kept for _, kept in moved), strict=True))
 
 
 def _joined(blocks, batched):

@@ -8,7 +8,6 @@ import pytest
 from bayes_prehoc import InputError
 from bayes_prehoc.hierarchy import Posterior, fit
 from bayes_prehoc.hierarchy.data import metric_kinds, model_data
-from bayes_prehoc.hierarchy.inference import Sampler
 from bayes_prehoc.risk.estimates import RiskEstimates
 
 
@@ -56,7 +55,9 @@ def test_noise_of_the_outcome_set_is_separated(with_noise, make):
     for row, task in enumerate(posterior.tasks):
         curve = posterior.curve(task)
         assert np.all(curve.noise > 0) and curve.horizon == posterior.estimates[task].horizon
-        assert np.median(curve.noise) == pytest.approx(4e-4 * make.scale**2, rel=0.3)
+        # The measured V_eval lies one standard error (5e-5) around the true one, and the estimates hardly tell more.
+        assert np.median(curve.noise) == pytest.approx(4e-4 * make.scale**2, abs=3.5 * 5e-5 * make.scale**2)
+        assert np.std(curve.noise) == pytest.approx(5e-5 * make.scale**2, rel=0.25)
         held += int(np.quantile(curve.l_int, 0.05) <= true["L_int"][row] <= np.quantile(curve.l_int, 0.95))
         risk = posterior.predict_risk(task, [40.0, 400.0])
         seen = posterior.predict_risk(task, [40.0, 400.0], n_seeds=500)
@@ -96,20 +97,6 @@ def test_bad_input_is_refused(make, arguments, words):
     given = {"estimates": estimates} | arguments
     with pytest.raises(InputError, match=words):
         fit(given.pop("estimates"), **given)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"chains": 1}, {"warmup": 55}, {"draws": 0}, {"target_accept": 1.0}, {"attempts": 0}, {"draws": 2.5}]
-)
-def test_impossible_samplers_are_refused(settings):
-    with pytest.raises(InputError, match="Give a"):
-        Sampler(**settings)
-
-
-def test_a_failed_attempt_is_made_harder():
-    first = Sampler()
-    second = first.harder()
-    assert second.warmup == 2 * first.warmup and first.target_accept < second.target_accept < 1.0
 
 
 def test_repr_says_what_it_is(fitted):
