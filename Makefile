@@ -31,7 +31,8 @@ notebooks: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest tests/test_notebooks.py
 
 coverage-table: $(VENV)/.ready-dev
-	$(BIN)/python benchmarks/coverage.py --size $(SIZE)
+	@mkdir -p $(OUT)
+	$(BIN)/python benchmarks/coverage.py --size $(SIZE) --keep $(OUT)/coverage.jsonl --json $(OUT)/coverage.json
 
 backbones: $(VENV)/.ready-dev
 	$(BIN)/python models/backbones/pretrain.py

@@ -4,6 +4,9 @@ Warm-up is also when the points of quadrature are put in place (`collapsed.Frame
 posterior lies, and the means of its draws become the point of expansion; the second third tells where each task's
 latents lie in those coordinates; before the last, the coarsest rule that is fine enough is chosen.
 
+Between the steps of NUTS the hyperparameters leap (`leaps`), with a proposal made from the warm-up: the posterior can
+have modes that NUTS does not cross between. Chains start far apart, so that they find them.
+
 On a CPU each chain is a program of its own and chains run in threads, one per core: in lock-step the longest trajectory
 would set the pace of all. On an accelerator the chains are one batch. Either way sampling goes in blocks of draws, so
 that it shows how far it is and can be interrupted.
@@ -23,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.flatten_util import ravel_pytree
 from numpyro.infer import NUTS
 from numpyro.infer.util import potential_energy
 from tqdm.auto import tqdm
@@ -41,12 +45,13 @@ from bayes_prehoc.hierarchy.collapsed import (
     quadrature_errors,
 )
 from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.leaps import Proposal, leap, proposal_of_draws, wide_proposal
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, Hyperprior, population_of
 from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
 
 __all__ = ["Sampler", "Samples", "sample"]
 
-START_JITTER = 0.1
+START_JITTER = 0.5
 STATISTICS = ("diverging", "energy", "num_steps", "accept_prob")
 BLOCK = 50
 """Draws per call of the compiled program; warm-up and draws are multiples of it."""
@@ -71,15 +76,15 @@ class Sampler:
     extensions : int
         Chains that mix but are too short for the gate go on, by `draws` each time.
     attempts : int
-        A run that misses the gate otherwise is made anew, around the means of its own draws, with twice the warm-up
-        and a third of the distance of `target_accept` from 1; the last one stands.
+        A run that misses the gate otherwise is made anew, around the means of its own draws and with a proposal made
+        from them, with twice the warm-up and a third of the distance of `target_accept` from 1; the last one stands.
     """
 
     chains: int = 4
     warmup: int = 300
     draws: int = 300
-    target_accept: float = 0.9
-    max_tree_depth: int = 9
+    target_accept: float = 0.95
+    max_tree_depth: int = 6
     extensions: int = 6
     attempts: int = 3
 
@@ -125,30 +130,39 @@ def sample(
     key, data: ModelData, prior: Hyperprior, proxy: str, sampler: Sampler = DEFAULT, gate: Gate = GATE
 ) -> Samples:
     """Draws from the posterior, with the checks of the gate."""
-    reference = find_reference(data, prior, proxy)
+    known = _Known(find_reference(data, prior, proxy))
     for attempt in range(sampler.attempts):
-        made, reference = _attempt(jax.random.fold_in(key, attempt), reference, data, prior, proxy, sampler, gate)
+        made, known = _attempt(jax.random.fold_in(key, attempt), known, data, prior, proxy, sampler, gate)
         if all(check.passed for check in made.checks):
             break
         sampler = sampler.harder()
     return made
 
 
-def _attempt(key, reference: Reference, data: ModelData, prior: Hyperprior, proxy, sampler: Sampler, gate: Gate):
-    """Draws with their checks, and where the next attempt would start."""
+class _Known(NamedTuple):
+    """What one attempt tells the next: where the posterior lies, and how to leap across it."""
+
+    reference: Reference
+    proposal: Proposal | None = None
+
+
+def _attempt(key, known: _Known, data: ModelData, prior: Hyperprior, proxy, sampler: Sampler, gate: Gate):
+    """Draws with their checks, and what the next attempt may know."""
     start_key, run_key = jax.random.split(key)
     with_noise = bool(np.any(np.asarray(data.noise_se) > 0.0))
     batched = jax.default_backend() != "cpu"
     program = _Program(_compiled(sampler, prior, proxy, with_noise, batched), data, proxy, sampler, batched)
-    start = _starting_points(start_key, reference, prior, proxy, data, with_noise, sampler.chains)
-    states, groups, rule = _warmed_up(program, jax.random.split(run_key, sampler.chains), start, reference)
+    start = _starting_points(start_key, known.reference, prior, proxy, data, with_noise, sampler.chains)
+    keys = jax.random.split(run_key, sampler.chains)
+    states, groups, rule, proposal = _warmed_up(program, keys, start, known)
 
     kept = []
     for _ in range(sampler.extensions + 1):
-        states, *new = program.advance(states, sampler.draws // BLOCK, groups, rule, "sampling")
+        states, *new = program.advance(states, sampler.draws // BLOCK, groups, rule, proposal, "sampling")
         kept.append(new)
         sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept)
         sites.pop("white")
+        x = sites.pop("x")
         effective = statistics.pop("effective")
         checks = convergence(_judged(sites), statistics["diverging"], statistics["energy"], gate)
         failed = {check.name for check in checks if not check.passed}
@@ -156,29 +170,36 @@ def _attempt(key, reference: Reference, data: ModelData, prior: Hyperprior, prox
             break
     errors = quadrature_errors(_few(sites), groups, proxy, rule)
     checks += integration(errors, effective.reshape(-1, effective.shape[-1]), gate)
-    return Samples(sites, statistics, checks, sampler), reference_of_draws(_flat(sites), data)
+    learned = _Known(reference_of_draws(_flat(sites), data), proposal_of_draws(x.reshape(-1, x.shape[-1])))
+    return Samples(sites, statistics, checks, sampler), learned
 
 
-def _warmed_up(program: "_Program", keys, start, reference: Reference):
-    """Chains that have adapted, and the tasks' points and rule of quadrature to go on with."""
+def _warmed_up(program: "_Program", keys, start, known: _Known):
+    """Chains that have adapted; the tasks' points, the rule of quadrature and the proposal to go on with."""
+    reference, proposal = known
     blocks = program.sampler.warmup // BLOCK
     third = max(1, blocks // 3)
     latest = slice(-BLOCK, None)
     rule = RULES[0]
     groups = groups_by_depths(program.data, plain_frame(reference.latents))
     states = program.begin(keys, start, groups, rule)
-    states, sites, _ = program.advance(states, third, groups, rule, "warm-up")
+    if proposal is None:
+        center = np.asarray(ravel_pytree({name: start[name].mean(axis=0) for name in HYPERPARAMETERS})[0])
+        proposal = wide_proposal(center, START_JITTER)
+    states, sites, _ = program.advance(states, third, groups, rule, proposal, "warm-up")
 
     latents = reference_of_draws(_flat(sites, latest), program.data).latents
     groups = groups_by_depths(program.data, plain_frame(latents))
     states = program.renew(states, groups, rule)
-    states, sites, _ = program.advance(states, third, groups, rule, "warm-up")
+    proposal = proposal_of_draws(_flat(sites, latest)["x"])
+    states, sites, _ = program.advance(states, third, groups, rule, proposal, "warm-up")
 
     groups = groups_by_depths(program.data, fitted_frame(latents, _flat(sites, latest)["white"]))
     rule = coarsest_rule(_few(sites), groups, program.proxy)
     states = program.renew(states, groups, rule)
-    states, _, _ = program.advance(states, max(1, blocks - 2 * third), groups, rule, "warm-up")
-    return states, groups, rule
+    proposal = proposal_of_draws(_flat(sites)["x"])
+    states, sites, _ = program.advance(states, max(1, blocks - 2 * third), groups, rule, proposal, "warm-up")
+    return states, groups, rule, proposal_of_draws(_flat(sites)["x"])
 
 
 class _Chain(NamedTuple):
@@ -203,17 +224,30 @@ def _compiled(sampler: Sampler, prior: Hyperprior, proxy: str, with_noise: bool,
     def begin(key, start, arguments):
         return kernel.init(key, sampler.warmup, init_params=start, model_args=arguments, model_kwargs={})
 
+    def energy_of(z, arguments):
+        return potential_energy(model, arguments, {}, z)
+
     def renew(state, arguments):
         # A state carries the energy and its gradient where it is, which other points of quadrature change.
-        energy, gradient = jax.value_and_grad(lambda z: potential_energy(model, arguments, {}, z))(state.z)
+        energy, gradient = jax.value_and_grad(energy_of)(state.z, arguments)
         return state._replace(potential_energy=energy, z_grad=gradient)
 
-    def draw(state, arguments):
+    def draw(state, proposal, arguments):
         groups, data, _ = arguments
         tasks = data.noise.shape[0]
 
         def one(state, _):
             state = kernel.sample(state, arguments, {})
+            x, whole_of = ravel_pytree({name: state.z[name] for name in HYPERPARAMETERS})
+
+            def log_p(x):
+                return -energy_of(state.z | whole_of(x), arguments)
+
+            leap_key = jax.random.fold_in(state.rng_key, 0x1EA9)
+            x, _, leapt = leap(leap_key, x, -state.potential_energy, log_p, proposal)
+            z = state.z | whole_of(x)
+            energy, gradient = jax.value_and_grad(energy_of)(z, arguments)
+            state = state._replace(z=z, potential_energy=energy, z_grad=gradient)
             sites = kernel.postprocess_fn(arguments, {})(state.z)
             noise = sites["noise"] if with_noise else jnp.zeros(tasks)
             white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
@@ -226,15 +260,15 @@ def _compiled(sampler: Sampler, prior: Hyperprior, proxy: str, with_noise: bool,
                     for whole, part in zip((white, latents, effective), drawn, strict=True)
                 )
             sites = {name: sites[name] for name in (*HYPERPARAMETERS, *(("noise",) if with_noise else ()))}
-            sites |= {"white": white} | {name: latents[:, i] for i, name in enumerate(LATENTS)}
+            sites |= {"white": white, "x": x} | {name: latents[:, i] for i, name in enumerate(LATENTS)}
             statistics = {name: getattr(state, name) for name in STATISTICS}
-            return state, (sites, statistics | {"effective": effective})
+            return state, (sites, statistics | {"effective": effective, "leapt": leapt})
 
         return jax.lax.scan(one, state, None, length=BLOCK)
 
     if batched:
         begin = jax.vmap(begin, in_axes=(0, 0, None))
-        renew, draw = (jax.vmap(step, in_axes=(0, None)) for step in (renew, draw))
+        renew, draw = jax.vmap(renew, in_axes=(0, None)), jax.vmap(draw, in_axes=(0, None, None))
     return _Chain(jax.jit(begin), jax.jit(renew), jax.jit(draw))
 
 
@@ -258,7 +292,7 @@ class _Program(NamedTuple):
         """The same states under other points of quadrature."""
         return [self.chain.renew(state, (groups, self.data, quadrature(rule))) for state in states]
 
-    def advance(self, states, count, groups, rule, label):
+    def advance(self, states, count, groups, rule, proposal, label):
         """Move all chains on by `count` blocks: the new states, draws by site and statistics by name."""
         arguments = (groups, self.data, quadrature(rule))
         stop = threading.Event()
@@ -269,7 +303,7 @@ class _Program(NamedTuple):
             for _ in range(count):
                 if stop.is_set():
                     break
-                state, new = jax.block_until_ready(self.chain.draw(state, arguments))
+                state, new = jax.block_until_ready(self.chain.draw(state, proposal, arguments))
                 kept.append(jax.tree.map(np.asarray, new))
                 bar.update(BLOCK * width)
             return state, kept

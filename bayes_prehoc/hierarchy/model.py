@@ -18,7 +18,7 @@ by itself; for a Gaussian likelihood it makes the latents independent of the hyp
 would.
 
 The likelihood is not Gaussian: it has a curved ridge, along which a high floor with a large alpha looks like a low
-floor with a small one. So level and rate are moved from the expansion's tangent to the ridge (`straighten`), which
+floor with a small one. So level and rate are moved from the expansion's tangent to the ridge (volume.), which
 changes no volume. Both changes of variables are exact: a poor expansion costs speed or nodes, never correctness.
 
 `collapsed` integrates the latents out in these coordinates, and is what `fit` samples; `hierarchical_model` has all
