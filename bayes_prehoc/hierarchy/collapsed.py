@@ -6,8 +6,9 @@ Gauss-Hermite quadrature at fixed nodes gives the task's marginal likelihood,
 .. math:: p(\hat U_t | \theta) = \int N(w; 0, I) \, e^{f_t(w, \theta)} dw \approx \sum_m q_m e^{f_t(w_m, \theta)},
 
 with f the log likelihood at the latents that w stands for plus what corrects the density. NUTS then sees the
-hyperparameters only. The nodes of each task are moved to where its whitened coordinates lie, seen over draws, as in
-adaptive quadrature; but once, before sampling, so that the density stays one smooth function.
+hyperparameters and the noise of the outcome sets only. The nodes of each task are moved to where its whitened
+coordinates lie, seen over draws, as in adaptive quadrature; but once, before sampling, so that the density stays one
+smooth function.
 
 Given a draw of the hyperparameters the tasks are independent, and their latents are drawn by sampling importance
 resampling from a randomly shifted Sobol sequence.
@@ -58,7 +59,7 @@ __all__ = [
 
 RULES = ((3, 5, 5), (5, 7, 7), (5, 9, 9), (7, 11, 11))
 """Gauss-Hermite nodes along each of the whitened coordinates, coarse to fine."""
-EXACT = (9, 15, 15)
+FINEST = (9, 15, 15)
 """The rule that others are held against."""
 FINE_ENOUGH = 0.25
 """Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
@@ -165,7 +166,7 @@ def log_marginals(population: Population, group: Group, noise: Float[Array, " T"
 
 
 def quadrature_errors(sites, groups: tuple[Group, ...], proxy: str, rule) -> Float[np.ndarray, "S T"]:
-    """Log marginal likelihood of each task by this rule less that by `EXACT`, at draws (S, ...) of the sites."""
+    """Log marginal likelihood of each task by this rule less that by `FINEST`, at draws (S, ...) of the sites."""
     names = ("mu_level", "mu_share", "mu_rate", "tau", "log_onset", "misfit", "dependence")
     draws = {name: jnp.asarray(sites[name], jnp.float32) for name in names}
     draws["corr_chol"] = jnp.asarray(np.linalg.cholesky(sites["corr"]), jnp.float32)
@@ -173,10 +174,10 @@ def quadrature_errors(sites, groups: tuple[Group, ...], proxy: str, rule) -> Flo
     noise = jnp.asarray(sites["noise"], jnp.float32) if "noise" in sites else jnp.zeros((len(sites["misfit"]), tasks))
     errors = np.zeros((len(noise), tasks))
     for group in groups:
-        by_rule, exact = (
-            _log_marginals_at(draws, noise[:, group.rows], group, quadrature(nodes), proxy) for nodes in (rule, EXACT)
+        by_rule, finest = (
+            _log_marginals_at(draws, noise[:, group.rows], group, quadrature(nodes), proxy) for nodes in (rule, FINEST)
         )
-        errors[:, group.rows] = by_rule - exact
+        errors[:, group.rows] = by_rule - finest
     return errors
 
 
@@ -205,7 +206,7 @@ def draw_latents(key, population: Population, group: Group, noise: Float[Array, 
     tasks = group.frame.start.shape[0]
     shift_key, pick_key = jax.random.split(key)
     shift = jax.random.uniform(shift_key, (3, tasks, 1))
-    uniform = jnp.mod(jnp.asarray(_lattice().T)[:, None, :] + shift, 1.0)
+    uniform = jnp.mod(jnp.asarray(_sobol().T)[:, None, :] + shift, 1.0)
     standard = POINTS_WIDTH * jax.scipy.special.ndtri(jnp.clip(uniform, 1e-6, 1.0 - 1e-6))
     white, latents, terms = _log_terms(tuple(standard), population, group, noise, proxy)
     terms = terms - 0.5 * (1.0 - POINTS_WIDTH**-2) * jnp.sum(standard**2, axis=0)
@@ -218,7 +219,7 @@ def draw_latents(key, population: Population, group: Group, noise: Float[Array, 
     return white, latents, effective
 
 
-def _lattice() -> np.ndarray:
+def _sobol() -> np.ndarray:
     return qmc.Sobol(3, scramble=False).random(POINTS).astype(np.float32)
 
 

@@ -68,7 +68,7 @@ class Posterior:
     Attributes
     ----------
     draws : xarray.DataTree
-        ArviZ groups `posterior` (hyperparameters; per task level, share, rate, alpha, L_int, K), `sample_stats` and
+        ArviZ groups `posterior` (hyperparameters; per task level, share, rate, alpha, L_int), `sample_stats` and
         `observed_data`.
     estimates : RiskEstimates
         What was fitted.

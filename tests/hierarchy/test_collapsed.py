@@ -88,7 +88,7 @@ def test_latents_are_drawn_from_their_conditional_posterior(make):
     keys = jax.random.split(jax.random.key(5), 4000)
     draw = jax.jit(jax.vmap(lambda key: collapsed.draw_latents(key, shared, group, noise, "run_to_run")))
     _, latents, effective = (np.asarray(a) for a in draw(keys))
-    assert np.median(effective, axis=0).min() > 30 and effective.max() <= collapsed.POINTS
+    assert np.median(effective, axis=0).min() > 30
     for task in range(3):
         _, center, covariance = on_a_grid(shared, data, noise, "run_to_run", task)
         sd = np.sqrt(np.diag(covariance))
@@ -138,7 +138,7 @@ def test_the_rule_is_as_fine_as_the_tasks_need(make):
     """Six tasks that are well known, then sixty that are not and differ much."""
     truth, data, _ = make.simulated(tasks=6)
     groups, sites = (whole(data, np.stack(latents_of(truth), -1)),), around(truth, 0.1, 0.1)
-    assert np.all(collapsed.quadrature_errors(sites, groups, "run_to_run", collapsed.EXACT) == 0.0)
+    assert np.abs(collapsed.quadrature_errors(sites, groups, "run_to_run", (11, 21, 21))).max() < 1e-2
     assert collapsed.coarsest_rule(sites, groups, "run_to_run") == collapsed.RULES[0]
     truth, data, _ = make.simulated(tasks=60, nu=4.0, depths=3, tau=np.array([1.5, 2.5, 1.0]))
     groups, sites = (whole(data, np.stack(latents_of(truth), -1)),), around(truth, 1.0, 0.3)

@@ -13,6 +13,7 @@ from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate, log_mean_curve
 from bayes_prehoc.hierarchy.model import (
     HYPERPARAMETERS,
+    Ridge,
     color,
     hierarchical_model,
     outcome_noise,
@@ -60,13 +61,18 @@ def test_whitening_is_an_exact_change_of_variables(make, proxy):
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_lost_jacobian_would_show(make):
-    """The test above can fail: without the ridge's part of the correction, densities differ by far more than 1e-6."""
+def test_a_lost_jacobian_would_show(make, monkeypatch):
+    """The test above can fail: without the ridge, latents and the correction are others by far more than 1e-6."""
     truth, data, _ = make.simulated(tasks=4)
     start = jnp.asarray(np.stack([truth.level, truth.share - 2.0, truth.rate], -1))
-    ones, noise = columns(np.ones((4, 3))), jnp.zeros(4)
-    straight = color(ones, population(truth), start, noise, data, "conditional")
-    bent = color(ones, population(truth), start, noise, data, "run_to_run")
+    arguments = (columns(np.ones((4, 3))), population(truth), start, jnp.zeros(4), data, "run_to_run")
+    bent = color(*arguments)
+    for name in ("rate_bend", "level_bend"):
+        monkeypatch.setattr(Ridge, name, lambda *arguments: jnp.zeros(4))
+    straight = color(*arguments)
+    np.testing.assert_array_equal(bent[0][1], straight[0][1])
+    for latent in (0, 2):
+        assert np.abs(np.asarray(bent[0][latent] - straight[0][latent])).max() > 1e-2
     assert np.abs(np.asarray(bent[1] - straight[1])).max() > 1e-2
 
 
