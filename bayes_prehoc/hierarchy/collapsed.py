@@ -153,7 +153,7 @@ def _log_terms(standard, population: Population, group: Group, noise, proxy: str
     factor = tuple(part[:, None] for part in linear3.triangle(spread))
     white = tuple(center[:, i, None] + part for i, part in enumerate(linear3.product(factor, standard)))
     latents, correction = color(white, population, start, noise, group.data, proxy)
-    log_likelihood = task_log_likelihood(latents, *population[4:], noise, group.data, proxy)
+    log_likelihood = task_log_likelihood(latents, *population.shared, noise, group.data, proxy)
     volume = linear3.log_det(factor) + 0.5 * sum(x**2 - w**2 for x, w in zip(standard, white, strict=True))
     return white, latents, log_likelihood + correction + volume
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
-__all__ = ["LEAPS", "Proposal", "leap", "proposal_of_draws", "wide_proposal"]
+__all__ = ["LEAPS", "Proposal", "leap", "log_density", "proposal_of_draws", "wide_proposal"]
 
 LEAPS = 8
 """Proposals for each step of NUTS."""

@@ -18,7 +18,7 @@ by itself; for a Gaussian likelihood it makes the latents independent of the hyp
 would.
 
 The likelihood is not Gaussian: it has a curved ridge, along which a high floor with a large alpha looks like a low
-floor with a small one. So level and rate are moved from the expansion's tangent to the ridge (volume.), which
+floor with a small one. So level and rate are moved from the expansion's tangent to the ridge (`Ridge`), which
 changes no volume. Both changes of variables are exact: a poor expansion costs speed or nodes, never correctness.
 
 `collapsed` integrates the latents out in these coordinates, and is what `fit` samples; `hierarchical_model` has all
@@ -180,6 +180,11 @@ class Population(NamedTuple):
     misfit: Float[Array, ""]
     dependence: Float[Array, ""]
 
+    @property
+    def shared(self) -> tuple:
+        """Onset, misfit and dependence: what the likelihood needs beside the latents."""
+        return self.onset, self.misfit, self.dependence
+
     def mean(self, data: ModelData):
         """Mean of each task's latents, a triple of arrays (T,)."""
         level = data.kind @ self.mu_level
@@ -237,7 +242,7 @@ def hierarchical_model(data: ModelData, start: Float[Array, "T 3"], prior: Hyper
     numpyro.factor("coordinates", log_jacobian.sum())
     for name, latent in zip(LATENTS, latents, strict=True):
         numpyro.deterministic(name, latent)
-    numpyro.factor("estimates", task_log_likelihood(latents, *population[4:], noise, data, proxy).sum())
+    numpyro.factor("estimates", task_log_likelihood(latents, *population.shared, noise, data, proxy).sum())
 
 
 def color(white, population: Population, start: Float[Array, "T 3"], noise, data: ModelData, proxy: str):
@@ -258,8 +263,7 @@ def color(white, population: Population, start: Float[Array, "T 3"], noise, data
     log_correction : array (T, ...)
         log Normal(u; 0, I) + log |du/dwhite| - log Normal(white; 0, I).
     """
-    shared = (population.onset, population.misfit, population.dependence)
-    information, linear = gauss_newton(start, *shared, noise, data, proxy)
+    information, linear = gauss_newton(start, *population.shared, noise, data, proxy)
     lower, mean = linear3.triangle(population.scale), population.mean(data)
     center, factor = linear3.precision_normal(mean, population.scale, information, linear)
     ridge = Ridge.at(start, information, lower, population.onset, data, proxy)

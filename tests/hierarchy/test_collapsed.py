@@ -40,7 +40,7 @@ def on_a_grid(shared, data, noise, proxy, task, reach=5.5, steps=61):
     z = mean + u @ scale.T
     one = data._replace(**{name: getattr(data, name)[:, [task]] for name in ("depth", "log_risk", "dof", "mask")})
     points = tuple(jnp.asarray(z[None, :, i]) for i in range(3))
-    log_likelihood = np.asarray(task_log_likelihood(points, *shared[4:], noise[jnp.array([task])], one, proxy))[0]
+    log_likelihood = np.asarray(task_log_likelihood(points, *shared.shared, noise[jnp.array([task])], one, proxy))[0]
     terms = stats.norm.logpdf(u).sum(-1) + log_likelihood + 3 * np.log(axis[1] - axis[0])
     total = logsumexp(terms)
     weight = np.exp(terms - total)
