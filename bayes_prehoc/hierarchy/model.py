@@ -53,6 +53,7 @@ from bayes_prehoc.hierarchy.likelihood import (
 __all__ = [
     "HYPERPARAMETERS",
     "LATENTS",
+    "MOST_MISFIT",
     "Hyperprior",
     "Population",
     "color",
@@ -67,6 +68,9 @@ __all__ = [
 
 LATENTS = ("level", "share", "rate")
 PRIOR_SAMPLE = 20_000
+MOST_MISFIT = 1.0
+"""Beyond, an estimate tells its risk to no better than a factor of three however many its degrees of freedom, and the
+scores that its copula is made of are no longer normal: the likelihood would grow with the misfit for ever."""
 HYPERPARAMETERS = ("mu_level", "mu_share", "mu_rate", "tau", "corr_chol", "log_onset", "misfit", "dependence")
 
 
@@ -74,7 +78,7 @@ class Hyperprior(NamedTuple):
     """Parameters of the prior on the hyperparameters; location and scale of normals unless said otherwise.
 
     `tau` are scales of half-normals for (level, share, rate); `onset` is the log of c_1 over the horizon; `misfit`
-    the scale of a half-normal; `length` the log of the correlation length; `kappa` a Beta.
+    the scale of a half-normal, cut at `MOST_MISFIT`; `length` the log of the correlation length; `kappa` a Beta.
     """
 
     level: tuple[float, float]
@@ -204,7 +208,7 @@ def sampled_population(prior: Hyperprior, proxy: str, kinds: int) -> Population:
         "tau": dist.HalfNormal(jnp.asarray(prior.tau)),
         "corr_chol": dist.LKJCholesky(3, 2.0),
         "log_onset": dist.Normal(prior.onset[0], prior.onset[1]),
-        "misfit": dist.HalfNormal(prior.misfit),
+        "misfit": dist.TruncatedNormal(0.0, prior.misfit, low=0.0, high=MOST_MISFIT),
         "dependence": dependence,
     }
     return population_of({name: numpyro.sample(name, priors[name]) for name in HYPERPARAMETERS})
