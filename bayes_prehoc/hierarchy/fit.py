@@ -35,7 +35,8 @@ def fit(estimates: RiskEstimates, *, prior: str | None = None, seed: int = 0) ->
     Raises
     ------
     InputError
-        No estimates, a prior card that is not there, or a seed that is no whole number from 0 to 2**32 - 1.
+        No estimates, one that is not a positive number, a prior card that is not there, or a seed that is no whole
+        number from 0 to 2**32 - 1.
 
     Notes
     -----
@@ -47,6 +48,14 @@ def fit(estimates: RiskEstimates, *, prior: str | None = None, seed: int = 0) ->
         raise InputError(f"got a {type(estimates).__name__}", "fit", "Give what estimate_risk returns.")
     if not len(estimates):
         raise InputError("there are no tasks", "fit", "Give estimates of one task or more.")
+    for task in estimates:
+        for name in ("depths", "risk", "nu"):
+            if not np.all(np.isfinite(getattr(task, name)) & (getattr(task, name) > 0.0)):
+                raise InputError(
+                    f"{name} of task {task.task!r} holds a value that is not a positive number",
+                    "fit",
+                    "Leave out the depth where it is, or the task.",
+                )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise InputError(f"{seed!r} cannot be a seed", "seed", "Give a whole number from 0 to 2**32 - 1.")
     if prior is not None:
@@ -65,6 +74,8 @@ def _labelled(samples: Samples, estimates: RiskEstimates):
     sites["alpha"] = np.asarray(alpha_of_rate(rate, estimates.proxy), np.float64)
     u0 = np.exp(level) * unit
     sites["L_int"] = u0 / (1.0 + np.exp(-share))
+    if any(task.has_noise for task in estimates):
+        sites.setdefault("noise", np.zeros_like(level))
     per_task = [*LATENTS, "alpha", "L_int", *(("noise",) if "noise" in sites else ())]
     data = model_data(estimates)
     missing = ~np.asarray(data.mask)

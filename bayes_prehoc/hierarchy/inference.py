@@ -1,11 +1,12 @@
-"""Sampling the collapsed model with NUTS, and again with shorter steps where the gate was missed.
+"""Sampling the collapsed model with NUTS and leaps, and again with shorter steps where the gate was missed.
 
-Warm-up is also when the points of quadrature are put in place (`collapsed.Frame`). Its first third finds where the
-posterior lies, and the means of its draws become the point of expansion; the second third tells where each task's
-latents lie in those coordinates; before the last, the coarsest rule that is fine enough is chosen.
+Before chains start, `explore` finds where the posterior of the hyperparameters lies, its modes among it, and the points
+of quadrature are put in place (`collapsed.Frame`): the means of the tasks' latents become the point of expansion, where
+they lie in those coordinates tells where the points belong, and the coarsest rule that is fine enough is chosen. What
+was found also gives NUTS its metric, so that its warm-up has only the step size to find.
 
-Between the steps of NUTS the hyperparameters leap (`leaps`), with a proposal made from the warm-up: the posterior can
-have modes that NUTS does not cross between. Chains start far apart, so that they find them.
+Between the steps of NUTS the hyperparameters leap (`leaps`), with the explored posterior as proposal: there can be
+modes that NUTS does not cross between. Chains start from draws of that proposal, which is wider than the posterior.
 
 On a CPU each chain is a program of its own and chains run in threads, one per core: in lock-step the longest trajectory
 would set the pace of all. On an accelerator the chains are one batch. Either way sampling goes in blocks of draws, so
@@ -19,16 +20,15 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
-from jax.flatten_util import ravel_pytree
-from numpyro.infer import NUTS
-from numpyro.infer.util import potential_energy
+from numpyro.infer.hmc import hmc
+from numpyro.infer.util import ParamInfo
 from tqdm.auto import tqdm
 
 from bayes_prehoc.errors import InputError
@@ -36,27 +36,36 @@ from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integr
 from bayes_prehoc.hierarchy.collapsed import (
     RULES,
     coarsest_rule,
-    collapsed_model,
-    draw_latents,
     fitted_frame,
     groups_by_depths,
     plain_frame,
-    quadrature,
     quadrature_errors,
 )
 from bayes_prehoc.hierarchy.data import ModelData
-from bayes_prehoc.hierarchy.leaps import Proposal, leap, proposal_of_draws, wide_proposal
-from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, Hyperprior, population_of
+from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
+from bayes_prehoc.hierarchy.leaps import leap
+from bayes_prehoc.hierarchy.mixture import Mixture, draw, mixture_of_draws
+from bayes_prehoc.hierarchy.model import Hyperprior
 from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
+from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values, gradient, log_densities, posterior_sites
 
 __all__ = ["Sampler", "Samples", "sample"]
 
+CLIMBS = 16
+"""Starts of the search for modes."""
 START_JITTER = 0.5
+"""How far apart they are: a standard deviation, of unconstrained values."""
+EXPLORING = 2000
+"""Draws of each round of exploration."""
+PLACING = 200
+"""Draws that tell where the tasks' latents lie."""
 STATISTICS = ("diverging", "energy", "num_steps", "accept_prob")
 BLOCK = 50
 """Draws per call of the compiled program; warm-up and draws are multiples of it."""
 HOPELESS = 1.1
 """R-hat above which more draws from the same chains would not help."""
+LENGTH_HELPS = {"r_hat", "ess_bulk", "ess_tail"}
+"""Checks that more draws from the same chains can mend."""
 REPRESENTATIVE = 24
 """Draws at which the quadrature's error is computed."""
 
@@ -74,18 +83,18 @@ class Sampler:
     target_accept : float
     max_tree_depth : int
     extensions : int
-        Chains that mix but are too short for the gate go on, by `draws` each time.
+        Chains that mix but are too short for the gate go on, by half of `draws` each time.
     attempts : int
         A run that misses the gate otherwise is made anew, around the means of its own draws and with a proposal made
         from them, with twice the warm-up and a third of the distance of `target_accept` from 1; the last one stands.
     """
 
     chains: int = 4
-    warmup: int = 300
-    draws: int = 300
+    warmup: int = 100
+    draws: int = 400
     target_accept: float = 0.95
-    max_tree_depth: int = 6
-    extensions: int = 6
+    max_tree_depth: int = 4
+    extensions: int = 8
     attempts: int = 3
 
     def __post_init__(self):
@@ -130,171 +139,191 @@ def sample(
     key, data: ModelData, prior: Hyperprior, proxy: str, sampler: Sampler = DEFAULT, gate: Gate = GATE
 ) -> Samples:
     """Draws from the posterior, with the checks of the gate."""
+    target = Target(prior, proxy, bool(np.any((np.asarray(data.noise) > 0.0) | (np.asarray(data.noise_se) > 0.0))))
     known = _Known(find_reference(data, prior, proxy))
     for attempt in range(sampler.attempts):
-        made, known = _attempt(jax.random.fold_in(key, attempt), known, data, prior, proxy, sampler, gate)
+        made, learn = _attempt(jax.random.fold_in(key, attempt), known, target, data, sampler, gate)
         if all(check.passed for check in made.checks):
             break
-        sampler = sampler.harder()
+        known, sampler = learn(), sampler.harder()
     return made
 
 
 class _Known(NamedTuple):
-    """What one attempt tells the next: where the posterior lies, and how to leap across it."""
+    """What one attempt tells the next: where the posterior lies, how to leap, and how many rules are too coarse."""
 
     reference: Reference
-    proposal: Proposal | None = None
+    proposal: Mixture | None = None
+    too_coarse: int = 0
 
 
-def _attempt(key, known: _Known, data: ModelData, prior: Hyperprior, proxy, sampler: Sampler, gate: Gate):
-    """Draws with their checks, and what the next attempt may know."""
-    start_key, run_key = jax.random.split(key)
-    with_noise = bool(np.any(np.asarray(data.noise_se) > 0.0))
-    batched = jax.default_backend() != "cpu"
-    program = _Program(_compiled(sampler, prior, proxy, with_noise, batched), data, proxy, sampler, batched)
-    start = _starting_points(start_key, known.reference, prior, proxy, data, with_noise, sampler.chains)
-    keys = jax.random.split(run_key, sampler.chains)
-    states, groups, rule, proposal = _warmed_up(program, keys, start, known)
+def _attempt(key, known: _Known, target: Target, data: ModelData, sampler: Sampler, gate: Gate):
+    """Draws with their checks, and a function that gives what the next attempt may know."""
+    explore_key, start_key, run_key = jax.random.split(key, 3)
+    arguments, rule, found = _explored(explore_key, known, target, data)
+    chains = _Chains(target, sampler, jax.default_backend() != "cpu", arguments, found.proposal)
+    start = draw(start_key, found.proposal, sampler.chains)
+    states = chains.begin(jax.random.split(run_key, sampler.chains), start, found.covariance())
+    states, *_ = chains.advance(states, sampler.warmup // BLOCK, "warm-up")
 
-    kept = []
-    for _ in range(sampler.extensions + 1):
-        states, *new = program.advance(states, sampler.draws // BLOCK, groups, rule, proposal, "sampling")
+    kept, blocks = [], sampler.draws // BLOCK
+    for extension in range(sampler.extensions + 1):
+        states, *new = chains.advance(states, max(1, blocks // 2) if extension else blocks, "sampling")
         kept.append(new)
         sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept)
-        sites.pop("white")
-        x = sites.pop("x")
-        effective = statistics.pop("effective")
+        x, effective = statistics.pop("x"), statistics.pop("effective")
         checks = convergence(_judged(sites), statistics["diverging"], statistics["energy"], gate)
-        failed = {check.name for check in checks if not check.passed}
-        if not failed or "divergences" in failed or checks[0].value > HOPELESS:
+        failed = {check.name: check.value for check in checks if not check.passed}
+        if not failed or not failed.keys() <= LENGTH_HELPS or failed.get("r_hat", 1.0) > HOPELESS:
             break
-    errors = quadrature_errors(_few(sites), groups, proxy, rule)
+    errors = quadrature_errors(_few(sites), arguments.groups, target.proxy, rule)
     checks += integration(errors, effective.reshape(-1, effective.shape[-1]), gate)
-    learned = _Known(reference_of_draws(_flat(sites), data), proposal_of_draws(x.reshape(-1, x.shape[-1])))
-    return Samples(sites, statistics, checks, sampler), learned
+
+    def learn() -> _Known:
+        imprecise = any(check.name == "quadrature" and not check.passed for check in checks)
+        too_coarse = RULES.index(rule) + 1 if imprecise else known.too_coarse
+        return _Known(reference_of_draws(_flat(sites), data), mixture_of_draws(x.reshape(-1, x.shape[-1])), too_coarse)
+
+    return Samples(sites, statistics, checks, sampler), learn
 
 
-def _warmed_up(program: "_Program", keys, start, known: _Known):
-    """Chains that have adapted; the tasks' points, the rule of quadrature and the proposal to go on with."""
-    reference, proposal = known
-    blocks = program.sampler.warmup // BLOCK
-    third = max(1, blocks // 3)
-    latest = slice(-BLOCK, None)
-    rule = RULES[0]
-    groups = groups_by_depths(program.data, plain_frame(reference.latents))
-    states = program.begin(keys, start, groups, rule)
-    if proposal is None:
-        center = np.asarray(ravel_pytree({name: start[name].mean(axis=0) for name in HYPERPARAMETERS})[0])
-        proposal = wide_proposal(center, START_JITTER)
-    states, sites, _ = program.advance(states, third, groups, rule, proposal, "warm-up")
+def _explored(key, known: _Known, target: Target, data: ModelData) -> tuple[Arguments, tuple, Weighted]:
+    """The tasks' points, the rule of quadrature, and what the posterior looks like with them."""
+    frame_key, rng_key, *keys = jax.random.split(key, 5)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(rng_key)))
+    parts, at_once = (_cores(), 1) if jax.default_backend() == "cpu" else (1, EXPLORING)
 
-    latents = reference_of_draws(_flat(sites, latest), program.data).latents
-    groups = groups_by_depths(program.data, plain_frame(latents))
-    states = program.renew(states, groups, rule)
-    proposal = proposal_of_draws(_flat(sites, latest)["x"])
-    states, sites, _ = program.advance(states, third, groups, rule, proposal, "warm-up")
+    def arguments_for(frame, rule):
+        return Arguments.by_rule(groups_by_depths(data, frame), data, rule)
 
-    groups = groups_by_depths(program.data, fitted_frame(latents, _flat(sites, latest)["white"]))
-    rule = coarsest_rule(_few(sites), groups, program.proxy)
-    states = program.renew(states, groups, rule)
-    proposal = proposal_of_draws(_flat(sites)["x"])
-    states, sites, _ = program.advance(states, max(1, blocks - 2 * third), groups, rule, proposal, "warm-up")
-    return states, groups, rule, proposal_of_draws(_flat(sites)["x"])
+    with (
+        ThreadPoolExecutor(parts) as pool,
+        tqdm(total=4, desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False) as bar,
+    ):
+
+        def log_p(x):
+            pieces = jnp.array_split(x, parts)
+            return np.concatenate(
+                list(pool.map(lambda piece: np.asarray(log_densities(target, piece, arguments, at_once)), pieces))
+            )
+
+        def sites_at(points, frame):
+            own = arguments_for(frame, RULES[0])
+            return _with_correlation(jax.tree.map(np.asarray, posterior_sites(target, frame_key, points, own)))
+
+        def placed(found, frame):
+            """The frame that draws of the hyperparameters call for, and their sites."""
+            points = jnp.asarray(found.resampled(rng, PLACING), jnp.float32)
+            latents = reference_of_draws(sites_at(points, frame), data).latents
+            sites = sites_at(points, frame._replace(start=latents))
+            return fitted_frame(latents, sites["white"]), sites
+
+        frame = plain_frame(known.reference.latents)
+        arguments = arguments_for(frame, RULES[0])
+        proposal = known.proposal
+        if proposal is None:
+            center = flat_values(known.reference, target.proxy, data)
+            starts = center + START_JITTER * rng.normal(size=(CLIMBS, len(center)))
+            proposal = find_modes(
+                starts, lambda x: gradient(target, jnp.asarray(x, jnp.float32), arguments), pool.map
+            ) or wide_mixture(center, START_JITTER)
+        bar.update()
+        found = population(keys[0], proposal, log_p, EXPLORING, rounds=8)
+        bar.update()
+
+        frame, _ = placed(found, frame)
+        arguments = arguments_for(frame, RULES[0])
+        found = population(keys[1], found.proposal, log_p, EXPLORING, rounds=4)
+        bar.update()
+
+        frame, sites = placed(found, frame)
+        few = {name: values[:REPRESENTATIVE] for name, values in sites.items()}
+        rule = coarsest_rule(few, groups_by_depths(data, frame), target.proxy, RULES[known.too_coarse :])
+        arguments = arguments_for(frame, rule)
+        found = population(keys[2], found.proposal, log_p, EXPLORING, rounds=4)
+        bar.update()
+    return arguments, rule, found
 
 
-class _Chain(NamedTuple):
-    """Compiled steps of one chain: begin(key, start, arguments), renew(state, arguments), draw(state, arguments)."""
+class _Steps(NamedTuple):
+    """Compiled steps of one chain."""
 
-    begin: callable
-    renew: callable
-    draw: callable
+    begin: Callable
+    """(key, x, covariance, arguments) -> state"""
+    advance: Callable
+    """(state, proposal, arguments) -> state, (sites, statistics) of a block"""
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(sampler: Sampler, prior: Hyperprior, proxy: str, with_noise: bool, batched: bool) -> _Chain:
+def _compiled(target: Target, warmup: int, target_accept: float, max_tree_depth: int, batched: bool) -> _Steps:
     """One program per model; it serves every data set of one shape."""
-    model = functools.partial(collapsed_model, prior=prior, proxy=proxy, with_noise=with_noise)
-    kernel = NUTS(
-        model,
-        target_accept_prob=sampler.target_accept,
-        max_tree_depth=sampler.max_tree_depth,
-        dense_mass=[HYPERPARAMETERS],
-    )
+    initial, step = hmc(potential_fn_gen=lambda *arguments: lambda z: target.energy(z, Arguments(*arguments)))
 
-    def begin(key, start, arguments):
-        return kernel.init(key, sampler.warmup, init_params=start, model_args=arguments, model_kwargs={})
+    def begin(key, x, covariance, arguments):
+        z = target.at(x, arguments.data)
+        # Energy and gradient are made where a step begins, after the leaps.
+        return initial(
+            ParamInfo(z, jnp.zeros(()), jax.tree.map(jnp.zeros_like, z)),
+            warmup,
+            step_size=0.5,
+            inverse_mass_matrix={("x",): covariance},
+            dense_mass=[("x",)],
+            adapt_mass_matrix=False,
+            target_accept_prob=target_accept,
+            max_tree_depth=max_tree_depth,
+            model_args=arguments,
+            rng_key=key,
+        )
 
-    def energy_of(z, arguments):
-        return potential_energy(model, arguments, {}, z)
-
-    def renew(state, arguments):
-        # A state carries the energy and its gradient where it is, which other points of quadrature change.
-        energy, gradient = jax.value_and_grad(energy_of)(state.z, arguments)
-        return state._replace(potential_energy=energy, z_grad=gradient)
-
-    def draw(state, proposal, arguments):
-        groups, data, _ = arguments
-        tasks = data.noise.shape[0]
+    def advance(state, proposal, arguments):
+        def energy_of(z):
+            return target.energy(z, arguments)
 
         def one(state, _):
-            state = kernel.sample(state, arguments, {})
-            x, whole_of = ravel_pytree({name: state.z[name] for name in HYPERPARAMETERS})
-
-            def log_p(x):
-                return -energy_of(state.z | whole_of(x), arguments)
-
-            leap_key = jax.random.fold_in(state.rng_key, 0x1EA9)
-            x, _, leapt = leap(leap_key, x, -state.potential_energy, log_p, proposal)
-            z = state.z | whole_of(x)
-            energy, gradient = jax.value_and_grad(energy_of)(z, arguments)
-            state = state._replace(z=z, potential_energy=energy, z_grad=gradient)
-            sites = kernel.postprocess_fn(arguments, {})(state.z)
-            noise = sites["noise"] if with_noise else jnp.zeros(tasks)
-            white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
-            # Not split from the state's key, whose children the next transition uses.
-            latent_key = jax.random.fold_in(state.rng_key, 0x1A7E)
-            for key, group in zip(jax.random.split(latent_key, len(groups)), groups, strict=True):
-                drawn = draw_latents(key, population_of(sites), group, noise[group.rows], proxy)
-                white, latents, effective = (
-                    whole.at[group.rows].set(part)
-                    for whole, part in zip((white, latents, effective), drawn, strict=True)
-                )
-            sites = {name: sites[name] for name in (*HYPERPARAMETERS, *(("noise",) if with_noise else ()))}
-            sites |= {"white": white, "x": x} | {name: latents[:, i] for i, name in enumerate(LATENTS)}
+            # Not split from the state's key, whose children the transition uses.
+            leap_key, latent_key = (jax.random.fold_in(state.rng_key, mark) for mark in (0x1EA9, 0x1A7E))
+            x, leapt = leap(leap_key, state.z["x"], lambda x: -energy_of(state.z | {"x": x}), proposal)
+            z = state.z | {"x": x}
+            energy, slope = jax.value_and_grad(energy_of)(z)
+            state = step(state._replace(z=z, potential_energy=energy, z_grad=slope), arguments)
+            sites = target.sites(latent_key, state.z, arguments)
             statistics = {name: getattr(state, name) for name in STATISTICS}
-            return state, (sites, statistics | {"effective": effective, "leapt": leapt})
+            statistics |= {"leapt": leapt, "x": state.z["x"], "effective": sites.pop("effective")}
+            del sites["white"]
+            return state, (sites, statistics)
 
         return jax.lax.scan(one, state, None, length=BLOCK)
 
     if batched:
-        begin = jax.vmap(begin, in_axes=(0, 0, None))
-        renew, draw = jax.vmap(renew, in_axes=(0, None)), jax.vmap(draw, in_axes=(0, None, None))
-    return _Chain(jax.jit(begin), jax.jit(renew), jax.jit(draw))
+        begin = jax.vmap(begin, in_axes=(0, 0, None, None))
+        advance = jax.vmap(advance, in_axes=(0, None, None))
+    return _Steps(jax.jit(begin), jax.jit(advance))
 
 
-class _Program(NamedTuple):
-    """The chains' compiled steps and what they run on; states are one per chain, or one for all on an accelerator."""
+class _Chains(NamedTuple):
+    """The chains' program and what it runs on; states are one per chain, or one for all on an accelerator."""
 
-    chain: _Chain
-    data: ModelData
-    proxy: str
+    target: Target
     sampler: Sampler
     batched: bool
+    arguments: Arguments
+    proposal: Mixture
 
-    def begin(self, keys, start, groups, rule) -> list:
-        arguments = (groups, self.data, quadrature(rule))
+    @property
+    def steps(self) -> _Steps:
+        settings = self.sampler.warmup, self.sampler.target_accept, self.sampler.max_tree_depth
+        return _compiled(self.target, *settings, self.batched)
+
+    def begin(self, keys, x, covariance) -> list:
+        begin = self.steps.begin
+        covariance = jnp.asarray(covariance, jnp.float32)
         if self.batched:
-            return [self.chain.begin(keys, start, arguments)]
-        each = [jax.tree.map(lambda value, c=c: value[c], start) for c in range(len(keys))]
-        return [self.chain.begin(key, own, arguments) for key, own in zip(keys, each, strict=True)]
+            return [begin(keys, x, covariance, self.arguments)]
+        return [begin(key, own, covariance, self.arguments) for key, own in zip(keys, x, strict=True)]
 
-    def renew(self, states, groups, rule) -> list:
-        """The same states under other points of quadrature."""
-        return [self.chain.renew(state, (groups, self.data, quadrature(rule))) for state in states]
-
-    def advance(self, states, count, groups, rule, proposal, label):
+    def advance(self, states, count, label):
         """Move all chains on by `count` blocks: the new states, draws by site and statistics by name."""
-        arguments = (groups, self.data, quadrature(rule))
+        advance = self.steps.advance
         stop = threading.Event()
         width = self.sampler.chains // len(states)
 
@@ -303,7 +332,7 @@ class _Program(NamedTuple):
             for _ in range(count):
                 if stop.is_set():
                     break
-                state, new = jax.block_until_ready(self.chain.draw(state, proposal, arguments))
+                state, new = jax.block_until_ready(advance(state, self.proposal, self.arguments))
                 kept.append(jax.tree.map(np.asarray, new))
                 bar.update(BLOCK * width)
             return state, kept
@@ -320,15 +349,16 @@ class _Program(NamedTuple):
         return [state for state, _ in moved], *_joined(blocks, self.batched)
 
 
-def _flat(sites, which=slice(None)):
+def _flat(sites):
     """Draws with the chains joined, arrays (S, ...)."""
-    return {name: values[:, which].reshape(-1, *values.shape[2:]) for name, values in sites.items()}
+    return {name: values.reshape(-1, *values.shape[2:]) for name, values in sites.items()}
 
 
 def _few(sites):
     """Draws that represent all of them, as many of each chain, arrays (S, ...)."""
     chains, draws = sites["misfit"].shape
-    return _flat(sites, np.linspace(0, draws - 1, max(1, REPRESENTATIVE // chains)).astype(int))
+    which = np.linspace(0, draws - 1, max(1, REPRESENTATIVE // chains)).astype(int)
+    return _flat({name: values[:, which] for name, values in sites.items()})
 
 
 def _cores() -> int:
@@ -343,35 +373,14 @@ def _joined(blocks, batched):
 
     chains = [jax.tree.map(across_chains, *block) for block in blocks]
     sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chains)
-    factor = sites.pop("corr_chol").astype(np.float64)
-    return sites | {"corr": factor @ np.swapaxes(factor, -1, -2)}, statistics
+    return _with_correlation(sites), statistics
 
 
-def _starting_points(key, reference: Reference, prior: Hyperprior, proxy, data: ModelData, with_noise, chains):
-    """Unconstrained starting values around the reference, one per chain."""
-    constraint = dist.constraints
-    scale = jnp.sqrt(jnp.diag(reference.covariance))
-    by_kind = data.kind.T @ reference.mean[:, 0] / jnp.maximum(data.kind.sum(0), 1.0)
-    corr = reference.covariance / (scale[:, None] * scale[None, :])
-    shrunk = 0.7 * corr + 0.3 * jnp.eye(3)
-    positive, unit = constraint.positive, constraint.unit_interval
-    values = {
-        "mu_level": by_kind,
-        "mu_share": reference.mean[0, 1],
-        "mu_rate": reference.mean[0, 2],
-        "tau": dist.biject_to(positive).inv(scale),
-        "corr_chol": dist.biject_to(constraint.corr_cholesky).inv(jnp.linalg.cholesky(shrunk)),
-        "log_onset": jnp.log(reference.onset),
-        "misfit": dist.biject_to(positive).inv(reference.misfit),
-        "dependence": dist.biject_to(positive if proxy == "run_to_run" else unit).inv(reference.dependence),
-    }
-    if with_noise:
-        values["noise_white"] = jnp.zeros(data.noise.shape)
-    keys = dict(zip(values, jax.random.split(key, len(values)), strict=True))
-    return {
-        name: value + START_JITTER * jax.random.normal(keys[name], (chains, *jnp.shape(value)))
-        for name, value in values.items()
-    }
+def _with_correlation(sites):
+    """Sites with `corr` for its Cholesky factor."""
+    factor = sites["corr_chol"].astype(np.float64)
+    rest = {name: values for name, values in sites.items() if name != "corr_chol"}
+    return rest | {"corr": factor @ np.swapaxes(factor, -1, -2)}
 
 
 def _judged(sites):

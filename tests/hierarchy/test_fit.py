@@ -99,5 +99,15 @@ def test_bad_input_is_refused(make, arguments, words):
         fit(given.pop("estimates"), **given)
 
 
+@pytest.mark.parametrize(("name", "value"), [("risk", np.nan), ("risk", 0.0), ("nu", np.inf), ("depths", -1.0)])
+def test_estimates_that_are_no_positive_numbers_are_refused(make, name, value):
+    _, _, estimates = make.simulated(tasks=2)
+    wrong = getattr(estimates.tasks[1], name).copy()
+    wrong[2] = value
+    tasks = (estimates.tasks[0], dataclasses.replace(estimates.tasks[1], **{name: wrong}))
+    with pytest.raises(InputError, match=f"{name} of task 't1'"):
+        fit(RiskEstimates("run_to_run", tasks))
+
+
 def test_repr_says_what_it_is(fitted):
     assert repr(fitted[0]) == "Posterior of 6 tasks, proxy run_to_run, converged" and isinstance(fitted[0], Posterior)

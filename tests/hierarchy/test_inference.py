@@ -1,16 +1,20 @@
-"""Settings of the sampler, and what moving the points of quadrature does to a chain."""
+"""Settings of the sampler, its chains, and whole fits of data with all that data can have."""
+
+import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpyro.infer.util import potential_energy
 
 from bayes_prehoc import InputError
-from bayes_prehoc.hierarchy.collapsed import RULES, collapsed_model, groups_by_depths, plain_frame, quadrature
-from bayes_prehoc.hierarchy.inference import DEFAULT, Sampler, _compiled, _Program, _starting_points
-from bayes_prehoc.hierarchy.model import weak_prior
+from bayes_prehoc.hierarchy import inference
+from bayes_prehoc.hierarchy.checks import GATE
+from bayes_prehoc.hierarchy.collapsed import RULES
+from bayes_prehoc.hierarchy.inference import Sampler, _attempt, _Chains, _explored, _Known, sample
+from bayes_prehoc.hierarchy.mixture import draw
+from bayes_prehoc.hierarchy.model import LATENTS, weak_prior
 from bayes_prehoc.hierarchy.start import find_reference
+from bayes_prehoc.hierarchy.target import Target
 
 
 @pytest.mark.parametrize(
@@ -27,27 +31,67 @@ def test_a_failed_attempt_is_made_harder():
     assert second.warmup == 2 * first.warmup and first.target_accept < second.target_accept < 1.0
 
 
-def test_a_chain_keeps_its_place_and_renews_its_energy_when_points_move(make):
-    """A stale energy that is too low would reject every proposal for ever."""
-    proxy, prior = "run_to_run", weak_prior("run_to_run")
+@pytest.fixture(scope="module")
+def explored(make):
+    """A target, its data, and what exploration found."""
     _, data, _ = make.simulated()
-    reference = find_reference(data, prior, proxy)
-    program = _Program(_compiled(DEFAULT, prior, proxy, False, False), data, proxy, DEFAULT, False)
-    start = _starting_points(jax.random.key(0), reference, prior, proxy, data, False, DEFAULT.chains)
-    groups = groups_by_depths(data, plain_frame(reference.latents))
-    states = program.begin(jax.random.split(jax.random.key(1), DEFAULT.chains), start, groups, RULES[0])
-    moved = tuple(group._replace(frame=group.frame._replace(center=group.frame.center + 2.0)) for group in groups)
-    renewed = program.renew(states, moved, RULES[0])
-    for before, after in zip(states, renewed, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, before.z, after.z)
-        assert float(before.adapt_state.step_size) == float(after.adapt_state.step_size)
-        arguments = (moved, data, quadrature(RULES[0]), prior, proxy, False)
-        expected = potential_energy(collapsed_model, arguments, {}, after.z)
-        assert float(after.potential_energy) == pytest.approx(float(expected), abs=1e-2)
-        assert abs(float(after.potential_energy - before.potential_energy)) > 0.05
-    back = program.renew(renewed, groups, RULES[0])
-    np.testing.assert_allclose(back[0].potential_energy, states[0].potential_energy, rtol=1e-5)
-    np.testing.assert_allclose(
-        *(jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(s.z_grad)]) for s in (back[0], states[0])),
-        rtol=1e-3,
-    )
+    target = Target(weak_prior("run_to_run"), "run_to_run", False)
+    known = _Known(find_reference(data, target.prior, target.proxy))
+    return target, data, *_explored(jax.random.key(0), known, target, data)
+
+
+def test_exploration_puts_points_where_the_latents_are(explored):
+    """What was found is close to the posterior: many draws count, and latents are close to standard in the frame."""
+    target, _, arguments, rule, found = explored
+    assert rule in RULES and found.effective > 300
+    x = draw(jax.random.key(1), found.proposal, 100)
+    sites = inference.posterior_sites(target, jax.random.key(2), x, arguments)
+    group = arguments.groups[0]
+    off = np.asarray(sites["white"]) - np.asarray(group.frame.center)
+    standard = np.linalg.solve(np.asarray(group.frame.spread), off[..., None])[..., 0]
+    assert np.abs(standard.mean(axis=0)).max() < 0.6 and 0.6 < standard.std(axis=0).mean() < 1.5
+
+
+def test_chains_in_one_batch_sample_what_was_explored(explored):
+    """As on an accelerator; the explored draws, weighted, are an independent account of the same posterior."""
+    target, _, arguments, _, found = explored
+    sampler = Sampler(warmup=50, draws=50)
+    chains = _Chains(target, sampler, True, arguments, found.proposal)
+    start = draw(jax.random.key(3), found.proposal, sampler.chains)
+    states = chains.begin(jax.random.split(jax.random.key(4), sampler.chains), start, found.covariance())
+    assert len(states) == 1
+    states, *_ = chains.advance(states, 1, "warm-up")
+    states, sites, statistics = chains.advance(states, 3, "sampling")
+    assert statistics["diverging"].shape == (4, 150) and statistics["x"].shape == (4, 150, found.x.shape[1])
+    for name in LATENTS:
+        assert sites[name].shape == (4, 150, 6)
+    mean, sd = found.weight @ found.x, np.sqrt(np.diag(found.covariance()))
+    x = statistics["x"].reshape(-1, len(mean))
+    assert np.abs((x.mean(axis=0) - mean) / sd).max() < 0.5
+    np.testing.assert_allclose(x.std(axis=0), sd, rtol=0.4)
+
+
+def test_tasks_of_all_sorts_in_one_fit(make):
+    """Different numbers of depths, two kinds of metric, and noise that is known for some outcome sets only."""
+    noise = (np.array([4e-4, 0.0] * 8), np.array([8e-5, 0.0] * 8))
+    truth, data, _ = make.simulated(tasks=16, proxy="conditional", noise=noise)
+    kind = np.tile(np.eye(2, dtype=np.float32), (8, 1))
+    mask = np.arange(8)[:, None] < np.array([4, 8, 6, 8] * 4)
+    data = data._replace(kind=jax.numpy.asarray(kind), mask=jax.numpy.asarray(mask))
+    made = sample(jax.random.key(0), data, weak_prior("conditional"), "conditional")
+    assert [check.name for check in made.checks if not check.passed] == []
+    assert made.sites["mu_level"].shape[2:] == (2,) and made.sites["noise"].shape[2:] == (16,)
+    for name in LATENTS:
+        low, high = np.quantile(made.sites[name].reshape(-1, 16), (0.01, 0.99), axis=0)
+        assert np.sum((low <= getattr(truth, name)) & (getattr(truth, name) <= high)) >= 13, name
+
+
+def test_a_rule_that_was_too_coarse_is_not_taken_again(explored, make):
+    target, data, *_ = explored
+    sampler = Sampler(draws=50, extensions=0)
+    known = _Known(find_reference(data, target.prior, target.proxy))
+    strict = dataclasses.replace(GATE, quadrature=0.0)
+    _, learn = _attempt(jax.random.key(0), known, target, data, sampler, strict)
+    assert learn().too_coarse >= 1
+    _, rule, _ = _explored(jax.random.key(0), learn(), target, data)
+    assert RULES.index(rule) >= learn().too_coarse

@@ -1,0 +1,176 @@
+"""Where a posterior of a dozen dimensions lies: its modes, then population Monte Carlo.
+
+Quasi-Newton climbs from points far apart find the modes, and the curvature there makes a mixture of t distributions.
+Its draws, weighted by density over proposal, make the next mixture, and so on until enough of them count; the draws of
+all rounds are weighted as draws of the mixture of all proposals. Where few draws hold all the weight, weights are
+flattened, w^beta, until enough draws count, so that the mixture moves towards the posterior by steps that its draws can
+tell. This takes some thousand densities and no warm-up, gives every mode that a climb met its mass, and provides what
+Markov chains need: points to start from, the posterior's covariance, and a proposal to leap with.
+
+Sources: Cappe et al. 2008 (population Monte Carlo with mixtures); Cornuet et al. 2012 (all rounds together); Koblents
+and Miguez 2015 (flattened weights).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import scipy.optimize
+from jaxtyping import Float
+
+from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture, draw, log_density, mixture, mixture_of_draws
+
+__all__ = ["Weighted", "find_modes", "population", "wide_mixture"]
+
+CLIMB_STEPS = 80
+CURVATURE_STEP = 0.03
+LEAST_CURVATURE = 0.25
+"""A direction that is flatter counts as this curved: the standard deviation of the proposal is at most 2."""
+SAME_MODE = 4.0
+"""Squared distance, in standard deviations of the higher one, below which two ends of climbs are one mode."""
+HOPELESSLY_LOW = 20.0
+"""Log density below the highest at which the end of a climb is no mode worth a component."""
+LEAST_SHARE = 0.1
+"""Of each mode in the first mixture: curvature tells its mass badly."""
+LEAST_COUNTING = 0.1
+"""Share of the draws that must count, by flattening their weights, for a mixture to be made of them."""
+ENOUGH = 0.5
+"""Effective number of draws, as a share of those of one round, at which the proposal is good."""
+
+
+class Weighted(NamedTuple):
+    """Draws (N, P) whose weights sum to one, and the proposal made from them."""
+
+    x: Float[np.ndarray, "N P"]
+    weight: Float[np.ndarray, " N"]
+    proposal: Mixture
+
+    @property
+    def effective(self) -> float:
+        """Effective number of draws, 1 / sum w^2."""
+        return float(1.0 / np.sum(self.weight**2))
+
+    def resampled(self, rng: np.random.Generator, number: int) -> Float[np.ndarray, "S P"]:
+        """Draws of equal weight."""
+        return self.x[rng.choice(len(self.x), size=number, p=self.weight)]
+
+    def covariance(self) -> Float[np.ndarray, "P P"]:
+        """Of the proposal, which is smoother than that of the draws."""
+        mean, factor = (np.asarray(part, np.float64) for part in self.proposal[:2])
+        weight = np.exp(np.asarray(self.proposal.log_weight, np.float64))
+        off = mean - weight @ mean
+        within = np.einsum("c,cij,ckj->ik", weight, factor, factor) / WIDENING
+        return within + np.einsum("c,ci,cj->ij", weight, off, off)
+
+
+def find_modes(climb_from: Sequence[np.ndarray], gradient: Callable, each: Callable = map) -> Mixture | None:
+    """A component at each mode that climbs reach, or None where none ends at a finite density.
+
+    Parameters
+    ----------
+    climb_from : sequence of arrays (P,)
+    gradient : callable
+        Log density and its gradient (P,) at a point (P,).
+    each : callable
+        Like `map`: how the climbs are run.
+    """
+
+    def downhill(x):
+        value, slope = gradient(x)
+        value, slope = float(value), np.asarray(slope, np.float64)
+        if not (np.isfinite(value) and np.isfinite(slope).all()):
+            return 1e10, np.zeros_like(slope)
+        return -value, -slope
+
+    def climb(x):
+        options = {"maxiter": CLIMB_STEPS, "ftol": 1e-7, "gtol": 1e-2}
+        return scipy.optimize.minimize(downhill, x, jac=True, method="L-BFGS-B", options=options)
+
+    ends = sorted(each(climb, climb_from), key=lambda end: end.fun)
+    modes = []
+    for end in ends:
+        if len(modes) == MOST or end.fun > ends[0].fun + HOPELESSLY_LOW or end.fun >= 1e10:
+            break
+        if any((end.x - at) @ precision @ (end.x - at) < SAME_MODE for at, precision, _ in modes):
+            continue
+        modes.append((end.x, _curvature(downhill, end.x), end.fun))
+    if not modes:
+        return None
+    center, precision, energy = (np.array(part) for part in zip(*modes, strict=True))
+    log_mass = -energy - 0.5 * np.linalg.slogdet(precision)[1]
+    share = np.maximum(np.exp(log_mass - np.logaddexp.reduce(log_mass)), LEAST_SHARE)
+    return mixture(center, np.linalg.cholesky(WIDENING * np.linalg.inv(precision)), share / share.sum())
+
+
+def _curvature(downhill, x):
+    """Hessian of the energy by differences of its gradient, made positive definite."""
+    rows = []
+    for step in CURVATURE_STEP * np.eye(len(x)):
+        rows.append((downhill(x + step)[1] - downhill(x - step)[1]) / (2.0 * CURVATURE_STEP))
+    value, vector = np.linalg.eigh(0.5 * (np.array(rows) + np.array(rows).T))
+    return (vector * np.maximum(value, LEAST_CURVATURE)) @ vector.T
+
+
+def wide_mixture(center: Float[np.ndarray, " P"], scale: float) -> Mixture:
+    """One component, where nothing is known."""
+    return mixture(center[None], scale * np.eye(len(center))[None], np.ones(1))
+
+
+def population(key, proposal: Mixture, log_p: Callable, number: int, rounds: int) -> Weighted:
+    """Weighted draws of all rounds, and the proposal they make.
+
+    Parameters
+    ----------
+    key : key
+    proposal : Mixture
+        To begin with.
+    log_p : callable
+        Log densities (N,) at points (N, P); one that is not finite counts as no density.
+    number : int
+        Draws of each round.
+    rounds : int
+        At most; it ends sooner where enough draws count.
+    """
+    xs, log_ps, proposals = [], [], []
+    for count in range(rounds):
+        x = draw(jax.random.fold_in(key, count), proposal, number)
+        xs.append(np.asarray(x, np.float64))
+        log_ps.append(np.asarray(log_p(x), np.float64))
+        proposals.append(proposal)
+        x, log_weight = np.concatenate(xs), _log_weights(xs, log_ps, proposals)
+        if not np.isfinite(log_weight).any():
+            return Weighted(x, np.full(len(x), 1.0 / len(x)), proposal)
+        proposal = mixture_of_draws(x, _flattened(log_weight, LEAST_COUNTING * number))
+        made = Weighted(x, _normalised(log_weight), proposal)
+        if made.effective >= ENOUGH * number:
+            break
+    return made
+
+
+def _log_weights(xs, log_ps, proposals):
+    """Of all draws, each as one of the mixture of all rounds' proposals."""
+    x = np.concatenate(xs).astype(np.float32)
+    log_q = np.logaddexp.reduce([np.asarray(log_density(q, x), np.float64) for q in proposals], axis=0)
+    log_weight = np.concatenate(log_ps) - log_q
+    return np.where(np.isfinite(log_weight), log_weight, -np.inf)
+
+
+def _normalised(log_weight):
+    weight = np.exp(log_weight - log_weight.max())
+    return weight / weight.sum()
+
+
+def _flattened(log_weight, least: float):
+    """Weights w^beta, with the largest beta up to 1 for which `least` draws count."""
+
+    def at(beta):
+        return _normalised(np.where(np.isfinite(log_weight), beta * log_weight, -np.inf))
+
+    if 1.0 / np.sum(at(1.0) ** 2) >= least:
+        return at(1.0)
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if 1.0 / np.sum(at(middle) ** 2) >= least else (low, middle)
+    return at(low)

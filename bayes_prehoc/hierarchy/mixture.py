@@ -1,0 +1,129 @@
+"""Mixtures of multivariate t distributions, made from draws: what explores a posterior and leaps across it.
+
+Source: Cappe et al. 2008 (mixtures of t in population Monte Carlo); components by expectation maximisation.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Float
+
+__all__ = ["Mixture", "draw", "log_density", "mixture", "mixture_of_draws"]
+
+FREEDOM = 6.0
+"""Degrees of freedom of the t distributions."""
+WIDENING = 1.3
+"""Their squared scale over the covariance of the draws."""
+MOST = 4
+"""Components of the mixture."""
+EM_STEPS = 60
+CONVERGED = 0.05
+"""Gain of log likelihood in a step at which expectation maximisation ends."""
+NEGLIGIBLE = 1e-3
+"""Weight of a draw, over the mean weight, below which it is left out."""
+SHRINKAGE = 8.0
+"""Weight in draws, of a covariance that is the posterior's own scales without correlation."""
+
+
+class Mixture(NamedTuple):
+    """A mixture of C multivariate t distributions in P dimensions: means, Cholesky factors, log weights."""
+
+    mean: Float[Array, "C P"]
+    factor: Float[Array, "C P P"]
+    log_weight: Float[Array, " C"]
+
+
+def mixture(mean, factor, weight) -> Mixture:
+    """From up to `MOST` components; padded with components of no weight, so that one program serves all."""
+    missing = MOST - len(mean)
+    mean, factor = (np.concatenate([a, np.repeat(a[:1], missing, axis=0)]) for a in (mean, factor))
+    with np.errstate(divide="ignore"):
+        log_weight = np.log(np.concatenate([weight, np.zeros(missing)]))
+    return Mixture(*(jnp.asarray(a, jnp.float32) for a in (mean, factor, log_weight)))
+
+
+def mixture_of_draws(x: Float[np.ndarray, "S P"], weight: Float[np.ndarray, " S"] | None = None) -> Mixture:
+    """Components by expectation maximisation; how many, up to `MOST`, by the Bayesian information criterion.
+
+    Draws may carry weights that sum to one; they then count as their effective number 1 / sum w^2.
+    """
+    weight = np.full(len(x), 1.0 / len(x)) if weight is None else weight
+    counts = weight > NEGLIGIBLE / len(x)
+    x, weight = x[counts], weight[counts] / weight[counts].sum()
+    effective = 1.0 / np.sum(weight**2)
+    center = weight @ x
+    spread = np.maximum(np.sqrt(weight @ (x - center) ** 2), 1e-6)
+    size = x.shape[1]
+    best = (np.inf, None)
+    for count in range(1, MOST + 1):
+        fitted, log_likelihood = _maximise((x - center) / spread, effective * weight, count)
+        parameters = count * (1 + size + size * (size + 1) / 2)
+        best = min(best, (parameters * np.log(effective) - 2.0 * log_likelihood, fitted), key=lambda pair: pair[0])
+    mean, covariance, share = best[1]
+    return mixture(center + spread * mean, np.linalg.cholesky(WIDENING * covariance) * spread[:, None], share)
+
+
+def _maximise(x, number, count):
+    """(means, covariances, weights) of a Gaussian mixture and its log likelihood, from one start.
+
+    `number` is how many draws each row of x stands for.
+    """
+    rng = np.random.default_rng(0)
+    size = x.shape[1]
+    centers = x[[int(rng.choice(len(x), p=number / number.sum()))]]
+    while len(centers) < count:
+        # The next centre where draws are far from all others, as in k-means++.
+        squares = number * ((x[:, None, :] - centers[None]) ** 2).sum(-1).min(axis=1)
+        if not squares.sum() > 0.0:
+            squares = number
+        centers = np.vstack([centers, x[rng.choice(len(x), p=squares / squares.sum())]])
+    mean, covariance = centers, np.tile(np.eye(size) / count, (count, 1, 1))
+    weight = np.full(count, 1.0 / count)
+    log_likelihood = -np.inf
+    for _ in range(EM_STEPS):
+        factor = np.linalg.cholesky(covariance)
+        off = np.linalg.solve(factor, np.swapaxes(x[None] - mean[:, None], 1, 2))
+        log_det = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
+        terms = np.log(weight)[:, None] - log_det[:, None] - 0.5 * (off**2).sum(axis=1) - 0.5 * size * np.log(2 * np.pi)
+        total = np.logaddexp.reduce(terms, axis=0)
+        before, log_likelihood = log_likelihood, float(number @ total)
+        if log_likelihood - before < CONVERGED:
+            break
+        share = number * np.exp(terms - total)
+        held = share.sum(axis=1)
+        weight = (held + 1.0) / (held + 1.0).sum()
+        mean = share @ x / np.maximum(held, 1e-9)[:, None]
+        off = x[None] - mean[:, None]
+        scatter = np.einsum("cs,csi,csj->cij", share, off, off, optimize=True)
+        covariance = (scatter + SHRINKAGE * np.eye(size)) / (held + SHRINKAGE)[:, None, None]
+    return (mean, covariance, weight), log_likelihood
+
+
+@functools.partial(jax.jit, static_argnames="number")
+def draw(key, of: Mixture, number: int) -> Float[Array, "N P"]:
+    """Independent draws."""
+    which_key, normal_key, scale_key = jax.random.split(key, 3)
+    size = of.mean.shape[1]
+    which = jax.random.categorical(which_key, of.log_weight, shape=(number,))
+    normal = jax.random.normal(normal_key, (number, size))
+    scale = jnp.sqrt(FREEDOM / (2.0 * jax.random.gamma(scale_key, FREEDOM / 2.0, (number, 1))))
+    return of.mean[which] + scale * jnp.einsum("nij,nj->ni", of.factor[which], normal)
+
+
+@jax.jit
+def log_density(of: Mixture, x: Float[Array, "... P"]) -> Float[Array, "..."]:
+    """Log density there."""
+    size = x.shape[-1]
+    off = jnp.moveaxis(x[..., None, :] - of.mean, -2, 0)  # (C, ..., P)
+    points = jnp.reshape(off, (len(off), -1, size))
+    solved = jax.vmap(lambda factor, b: jax.scipy.linalg.solve_triangular(factor, b.T, lower=True).T)(of.factor, points)
+    log_det = jnp.sum(jnp.log(jnp.diagonal(of.factor, axis1=1, axis2=2)), axis=1)
+    constant = gammaln((FREEDOM + size) / 2) - gammaln(FREEDOM / 2) - 0.5 * size * jnp.log(FREEDOM * jnp.pi)
+    terms = (of.log_weight - log_det)[:, None] - 0.5 * (FREEDOM + size) * jnp.log1p(
+        jnp.sum(solved**2, axis=-1) / FREEDOM
+    )
+    return jnp.reshape(constant + jax.nn.logsumexp(terms, axis=0), x.shape[:-1])

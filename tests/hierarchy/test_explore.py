@@ -1,0 +1,100 @@
+"""Exploration finds the modes of densities whose masses are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayes_prehoc.hierarchy.explore import LEAST_COUNTING, _flattened, find_modes, population, wide_mixture
+
+SIZE, SHARE, APART = 6, 0.3, 8.0
+
+
+def log_p(x):
+    """Two normals of scales 1 and 0.4 along a line, (..., SIZE); the first has mass `SHARE`."""
+    one = jnp.log(SHARE) - 0.5 * jnp.sum(x**2, axis=-1)
+    other = jnp.log(1 - SHARE) - 0.5 * jnp.sum(((x - APART) / 0.4) ** 2, axis=-1) - SIZE * jnp.log(0.4)
+    return jnp.logaddexp(one, other)
+
+
+gradient = jax.jit(jax.value_and_grad(log_p))
+
+
+def starts(rng, number=12):
+    return 4.0 + 4.0 * rng.normal(size=(number, SIZE))
+
+
+def test_climbs_find_each_mode_once_with_its_curvature():
+    found = find_modes(starts(np.random.default_rng(0)), lambda x: gradient(jnp.asarray(x, jnp.float32)))
+    weight = np.exp(np.asarray(found.log_weight))
+    assert np.sum(weight > 0) == 2
+    order = np.argsort(np.asarray(found.mean[:2, 0]))
+    np.testing.assert_allclose(np.asarray(found.mean[:2])[order].mean(axis=1), [0.0, APART], atol=0.05)
+    scale = np.sqrt(np.diagonal(np.asarray(found.factor[:2] @ np.swapaxes(found.factor[:2], 1, 2)), axis1=1, axis2=2))
+    np.testing.assert_allclose(scale[order].mean(axis=1) / np.sqrt(1.3), [1.0, 0.4], rtol=0.05)
+    np.testing.assert_allclose(weight[:2][order], [SHARE, 1 - SHARE], atol=0.02)
+
+
+def test_a_flat_direction_gets_a_bounded_scale():
+    found = find_modes(np.zeros((1, 2)), lambda x: (-0.5 * x[0] ** 2, np.array([-x[0], 0.0])))
+    np.testing.assert_allclose(np.diag(found.factor[0]), np.sqrt(1.3) * np.array([1.0, 2.0]), rtol=1e-3)
+
+
+def test_climbs_that_end_nowhere_give_no_mode():
+    assert find_modes(np.zeros((3, 2)), lambda x: (np.nan, np.full(2, np.nan))) is None
+
+
+def test_a_population_finds_masses_and_moments():
+    """From modes whose masses are known badly."""
+    first = find_modes(starts(np.random.default_rng(0)), lambda x: gradient(jnp.asarray(x, jnp.float32)))
+    first = first._replace(log_weight=jnp.where(first.log_weight > -jnp.inf, jnp.log(0.5), -jnp.inf))
+    found = population(jax.random.key(0), first, log_p, 1500, rounds=6)
+    assert found.weight.sum() == pytest.approx(1.0) and found.effective > 500
+    in_first = found.x[:, 0] < APART / 2
+    assert found.weight[in_first].sum() == pytest.approx(SHARE, abs=0.06)
+    mean = found.weight @ found.x
+    np.testing.assert_allclose(mean, APART * (1 - SHARE), atol=0.5)
+    within = SHARE + (1 - SHARE) * 0.16
+    between = SHARE * (1 - SHARE) * APART**2
+    np.testing.assert_allclose(found.covariance(), within * np.eye(SIZE) + between, atol=2.5)
+    drawn = found.resampled(np.random.default_rng(0), 2000)
+    assert np.mean(drawn[:, 0] < APART / 2) == pytest.approx(SHARE, abs=0.08)
+
+
+def test_a_population_moves_to_a_posterior_that_it_starts_far_from():
+    """Ten standard deviations off in every coordinate, where one draw would hold all the weight."""
+
+    def narrow(x):
+        return -0.5 * jnp.sum(((x - 1.0) / 0.1) ** 2, axis=-1)
+
+    found = population(jax.random.key(0), wide_mixture(np.zeros(SIZE), 0.5), narrow, 1000, rounds=10)
+    assert found.effective > 300
+    np.testing.assert_allclose(found.weight @ found.x, 1.0, atol=0.03)
+    np.testing.assert_allclose(np.sqrt(np.diag(found.covariance())), 0.1, rtol=0.3)
+
+
+def test_densities_that_are_not_finite_are_none():
+    def half(x):
+        return jnp.where(x[:, 0] > 0.0, -0.5 * jnp.sum(x**2, axis=1), jnp.nan)
+
+    found = population(jax.random.key(1), wide_mixture(np.zeros(2), 1.0), half, 1000, rounds=2)
+    assert np.all(found.weight[found.x[:, 0] <= 0.0] == 0.0)
+    assert found.weight @ found.x[:, 0] == pytest.approx(np.sqrt(2 / np.pi), abs=0.1)
+    nowhere = population(
+        jax.random.key(1), wide_mixture(np.zeros(2), 1.0), lambda x: jnp.full(len(x), jnp.nan), 100, rounds=2
+    )
+    assert nowhere.weight == pytest.approx(0.01)
+
+
+def test_flattened_weights_let_enough_draws_count():
+    log_weight = 20.0 * np.random.default_rng(0).normal(size=500)
+    log_weight[:50] = -np.inf
+    least = LEAST_COUNTING * 500
+    weight = _flattened(log_weight, least)
+    assert 1 / np.sum(weight**2) == pytest.approx(least, rel=1e-3) and np.all(weight[:50] == 0.0)
+    finite = weight > 0
+    slope = np.polyfit(log_weight[finite], np.log(weight[finite]), 1)[0]
+    beside = np.log(weight[finite]) - slope * log_weight[finite]
+    np.testing.assert_allclose(beside, beside[0])
+    even = 0.1 * log_weight[50:] / 20.0
+    np.testing.assert_allclose(_flattened(even, least), np.exp(even) / np.exp(even).sum())
