@@ -91,7 +91,7 @@ class Sampler:
 
     chains: int = 4
     warmup: int = 100
-    draws: int = 400
+    draws: int = 300
     target_accept: float = 0.95
     max_tree_depth: int = 4
     extensions: int = 8
@@ -222,7 +222,7 @@ def _explored(key, known: _Known, target: Target, data: ModelData) -> tuple[Argu
         arguments = arguments_for(frame, RULES[0])
         proposal = known.proposal
         if proposal is None:
-            center = flat_values(known.reference, target.proxy, data)
+            center = flat_values(known.reference, target.prior, target.proxy, data)
             starts = center + START_JITTER * rng.normal(size=(CLIMBS, len(center)))
             proposal = find_modes(
                 starts, lambda x: gradient(target, jnp.asarray(x, jnp.float32), arguments), pool.map

@@ -1,12 +1,18 @@
 """The posterior of the hyperparameters as a density of flat, unconstrained vectors.
 
 Samplers and explorers see two arrays: `x` (P,), the hyperparameters' unconstrained values one after the other in the
-order of their names, and, where outcome sets have noise, `noise_white` (T,). `Target` says which model that is, and
-`Arguments` what it is evaluated on; functions of a target compile once for all data of one shape.
+order of their names, and, where outcome sets have noise, `noise_white` (T,). Scales (tau, misfit) are there as the
+standard normal values of the same quantile under their prior. Their logarithm, the usual choice, has a tail that is
+only exponential where the data allow no spread at all: trajectories take long to come back from there, and no mixture
+of few components covers it.
+
+`Target` says which model that is, and `Arguments` what it is evaluated on; functions of a target compile once for all
+data of one shape.
 """
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -14,8 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
+from jax.scipy.special import ndtr, ndtri
+from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 from numpyro.infer.util import constrain_fn, potential_energy
+from scipy import special
 
 from bayes_prehoc.hierarchy.collapsed import Group, Nodes, collapsed_model, draw_latents, quadrature
 from bayes_prehoc.hierarchy.data import ModelData
@@ -23,6 +32,9 @@ from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, 
 from bayes_prehoc.hierarchy.start import Reference
 
 __all__ = ["Arguments", "Target", "flat_values", "gradient", "log_densities", "posterior_sites"]
+
+FARTHEST = -12.0
+"""Below, the probability of a standard normal is nothing in single precision."""
 
 
 class Arguments(NamedTuple):
@@ -53,13 +65,15 @@ class Target:
 
     def energy(self, z, arguments: Arguments) -> Float[Array, ""]:
         """Minus the log density at z = {x, noise_white}, up to a constant of the data."""
-        return potential_energy(self.model, arguments, {}, _by_site(z, arguments.data))
+        sites, volume = _by_site(z, arguments.data, self.prior)
+        return potential_energy(self.model, arguments, {}, sites) - volume
 
     def sites(self, key, z, arguments: Arguments) -> dict[str, Array]:
         """Hyperparameters, noise and latents there, with the latents' `white` (T, 3) and `effective` (T,)."""
         groups, data, _ = arguments
         tasks = data.noise.shape[0]
-        sites = constrain_fn(self.model, arguments, {}, _by_site(z, data), return_deterministic=True)
+        sites, _ = _by_site(z, data, self.prior)
+        sites = constrain_fn(self.model, arguments, {}, sites, return_deterministic=True)
         noise = sites["noise"] if self.with_noise else jnp.zeros(tasks)
         white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
         for own, group in zip(jax.random.split(key, len(groups)), groups, strict=True):
@@ -76,30 +90,57 @@ class Target:
         return {"x": x} | ({"noise_white": jnp.zeros_like(data.noise)} if self.with_noise else {})
 
 
-def _by_site(z, data: ModelData) -> dict[str, Array]:
+def _half_normal(y, scale: Float[Array, "..."], most: float = math.inf):
+    """The half-normal value, cut at `most`, that has the quantile of y under a standard normal; log of its slope."""
+    held = math.erf(most / scale / math.sqrt(2.0)) if most < math.inf else 1.0
+    low = y < 0.0
+    # Each branch where it is exact; the other gets a harmless argument, for the sake of derivatives.
+    below = held * ndtr(jnp.where(low, jnp.maximum(y, FARTHEST), -1.0))
+    above = 1.0 - held + held * ndtr(-jnp.where(low, 1.0, y))
+    standard = jnp.where(low, math.sqrt(2.0) * jax.scipy.special.erfinv(below), -ndtri(0.5 * above))
+    log_slope = norm.logpdf(y) + math.log(held) - math.log(2.0) - norm.logpdf(standard) + jnp.log(scale)
+    return scale * standard, log_slope
+
+
+def _white_half_normal(value, scale, most: float = math.inf):
+    """The inverse of `_half_normal`."""
+    held = special.erf(most / scale / math.sqrt(2.0))
+    standard = np.asarray(value, np.float64) / scale / math.sqrt(2.0)
+    below, above = special.erf(standard) / held, (special.erfc(standard) - (1.0 - held)) / held
+    return np.where(below < 0.5, special.ndtri(below), -special.ndtri(np.maximum(above, 1e-12)))
+
+
+def _by_site(z, data: ModelData, prior: Hyperprior):
+    """Unconstrained values by site, and the log volume of going from z to them."""
     shapes = dict.fromkeys(HYPERPARAMETERS, ()) | {"mu_level": data.kind.shape[1:], "tau": (3,), "corr_chol": (3,)}
     _, whole_of = ravel_pytree({name: jnp.zeros(shape) for name, shape in shapes.items()})
-    return whole_of(z["x"]) | {name: value for name, value in z.items() if name != "x"}
+    sites = whole_of(z["x"])
+    tau, tau_slope = _half_normal(sites["tau"], jnp.asarray(prior.tau))
+    misfit, misfit_slope = _half_normal(sites["misfit"], prior.misfit, MOST_MISFIT)
+    sites |= {"tau": jnp.log(tau), "misfit": jax.scipy.special.logit(misfit / MOST_MISFIT)}
+    volume = jnp.sum(tau_slope - sites["tau"]) + misfit_slope
+    volume -= jnp.log(misfit) + jnp.log1p(-misfit / MOST_MISFIT)  # d logit(m / most) / dm = most / (m (most - m))
+    return sites | {name: value for name, value in z.items() if name != "x"}, volume
 
 
-def flat_values(reference: Reference, proxy: str, data: ModelData) -> Float[np.ndarray, " P"]:
+def flat_values(reference: Reference, prior: Hyperprior, proxy: str, data: ModelData) -> Float[np.ndarray, " P"]:
     """x at a reference."""
     constraint = dist.constraints
     scale = jnp.sqrt(jnp.diag(reference.covariance))
     corr = reference.covariance / (scale[:, None] * scale[None, :])
     shrunk = 0.7 * corr + 0.3 * jnp.eye(3)
-    positive, unit = constraint.positive, constraint.unit_interval
+    support = constraint.positive if proxy == "run_to_run" else constraint.unit_interval
     values = {
         "mu_level": data.kind.T @ reference.mean[:, 0] / jnp.maximum(data.kind.sum(0), 1.0),
         "mu_share": reference.mean[0, 1],
         "mu_rate": reference.mean[0, 2],
-        "tau": dist.biject_to(positive).inv(scale),
+        "tau": _white_half_normal(scale, np.array(prior.tau)),
         "corr_chol": dist.biject_to(constraint.corr_cholesky).inv(jnp.linalg.cholesky(shrunk)),
         "log_onset": jnp.log(reference.onset),
-        "misfit": dist.biject_to(constraint.interval(0.0, MOST_MISFIT)).inv(reference.misfit),
-        "dependence": dist.biject_to(positive if proxy == "run_to_run" else unit).inv(reference.dependence),
+        "misfit": _white_half_normal(reference.misfit, prior.misfit, MOST_MISFIT),
+        "dependence": dist.biject_to(support).inv(reference.dependence),
     }
-    return np.asarray(ravel_pytree(values)[0])
+    return np.asarray(ravel_pytree({name: jnp.asarray(value, jnp.float32) for name, value in values.items()})[0])
 
 
 @functools.partial(jax.jit, static_argnames=("target", "at_once"))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import potential_energy, unconstrain_fn
+from scipy import stats
 
 from bayes_prehoc.hierarchy.collapsed import RULES, collapsed_model, groups_by_depths, plain_frame, quadrature
 from bayes_prehoc.hierarchy.mixture import draw, mixture
-from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, weak_prior
+from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, weak_prior
 from bayes_prehoc.hierarchy.start import find_reference
 from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values, gradient, log_densities, posterior_sites
 
@@ -21,7 +22,7 @@ def problem(make, proxy="run_to_run", **settings):
     target = Target(weak_prior(proxy), proxy, noise is not None)
     reference = find_reference(data, target.prior, proxy)
     arguments = Arguments.by_rule(groups_by_depths(data, plain_frame(reference.latents)), data, RULES[0])
-    return target, arguments, truth, flat_values(reference, proxy, data)
+    return target, arguments, truth, flat_values(reference, target.prior, proxy, data)
 
 
 @pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
@@ -32,9 +33,18 @@ def test_energy_is_that_of_the_model(make, proxy):
     if target.with_noise:
         sites["noise_white"] = jnp.zeros(6)
     free = unconstrain_fn(collapsed_model, model_arguments, {}, sites)
-    x = ravel_pytree({name: free[name] for name in HYPERPARAMETERS})[0]
+    scales = np.array([*target.prior.tau, target.prior.misfit])
+    value = np.array([*truth.tau, truth.misfit], float)
+    held = stats.halfnorm.cdf(MOST_MISFIT, scale=target.prior.misfit)
+    quantile = stats.halfnorm.cdf(value, scale=scales) / np.array([1, 1, 1, held])
+    white = stats.norm.ppf(quantile)
+    whitened = free | {"tau": jnp.asarray(white[:3], jnp.float32), "misfit": jnp.float32(white[3])}
+    x = ravel_pytree({name: whitened[name] for name in HYPERPARAMETERS})[0]
     z = target.at(x, arguments.data)
-    expected = float(potential_energy(collapsed_model, model_arguments, {}, free))
+    # Densities by volume of the values themselves: NumPyro's are by that of log tau and logit misfit.
+    slope = stats.norm.pdf(white) / (stats.halfnorm.pdf(value, scale=scales) / np.array([1, 1, 1, held]))
+    volume = np.sum(np.log(slope / value)) - np.log1p(-value[3] / MOST_MISFIT)
+    expected = float(potential_energy(collapsed_model, model_arguments, {}, free)) - volume
     assert float(target.energy(z, arguments)) == pytest.approx(expected, abs=1e-3)
     assert float(log_densities(target, x[None], arguments)[0]) == pytest.approx(-expected, abs=1e-3)
     together = log_densities(target, jnp.stack([x, x + 0.1, x]), arguments, at_once=3)
