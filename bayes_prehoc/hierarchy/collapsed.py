@@ -70,6 +70,8 @@ POINTS = 256
 """Points that latents are resampled among; a power of two."""
 POINTS_WIDTH = 1.3
 MOST_GROUPS = 3
+GROUP_COST = 150
+"""Estimates, padding included, whose computing costs as much as one more group does in compiling."""
 
 
 class Nodes(NamedTuple):
@@ -133,7 +135,7 @@ def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
         for cuts in itertools.combinations(widths[:-1], count - 1):
             tops = np.array([*cuts, widths[-1]])
             padded = tops[np.searchsorted(tops, depths)].sum()
-            best = min(best, (padded * 1.2**count, tuple(tops)))
+            best = min(best, (padded + GROUP_COST * count, tuple(tops)))
     tops = np.array(best[1])
     groups = []
     for place, top in enumerate(tops):

@@ -107,8 +107,9 @@ def test_a_fitted_frame_has_the_moments_of_the_draws():
     np.testing.assert_allclose(frame.spread, np.tile(factor, (2, 1, 1)), atol=0.05)
 
 
-def test_groups_leave_the_marginals_as_they_are(make):
+def test_groups_leave_the_marginals_as_they_are(make, monkeypatch):
     """Tasks with three, five and eight depths, once padded to eight and once in groups."""
+    monkeypatch.setattr(collapsed, "GROUP_COST", 10)
     truth, data, _ = make.simulated(tasks=12)
     used = np.array([3, 8, 5] * 4)
     mask = jnp.asarray(np.arange(8)[:, None] < used)

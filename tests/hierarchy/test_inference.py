@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bayes_prehoc import InputError
-from bayes_prehoc.hierarchy import inference
+from bayes_prehoc.hierarchy import collapsed, inference
 from bayes_prehoc.hierarchy.checks import GATE
 from bayes_prehoc.hierarchy.collapsed import RULES
 from bayes_prehoc.hierarchy.inference import Sampler, _attempt, _Chains, _explored, _Known, sample
@@ -71,8 +71,9 @@ def test_chains_in_one_batch_sample_what_was_explored(explored):
     np.testing.assert_allclose(x.std(axis=0), sd, rtol=0.4)
 
 
-def test_tasks_of_all_sorts_in_one_fit(make):
+def test_tasks_of_all_sorts_in_one_fit(make, monkeypatch):
     """Different numbers of depths, two kinds of metric, and noise that is known for some outcome sets only."""
+    monkeypatch.setattr(collapsed, "GROUP_COST", 10)
     noise = (np.array([4e-4, 0.0] * 8), np.array([8e-5, 0.0] * 8))
     truth, data, _ = make.simulated(tasks=16, proxy="conditional", noise=noise)
     kind = np.tile(np.eye(2, dtype=np.float32), (8, 1))
