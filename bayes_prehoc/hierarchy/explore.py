@@ -31,6 +31,8 @@ SAME_MODE = 4.0
 """Squared distance, in standard deviations of the higher one, below which two ends of climbs are one mode."""
 HOPELESSLY_LOW = 20.0
 """Log density below the highest at which the end of a climb is no mode worth a component."""
+NOWHERE = 1e10
+"""Energy that a climb is told where the density is not finite."""
 LEAST_SHARE = 0.1
 """Of each mode in the first mixture: curvature tells its mass badly."""
 LEAST_COUNTING = 0.1
@@ -80,7 +82,7 @@ def find_modes(climb_from: Sequence[np.ndarray], gradient: Callable, each: Calla
         value, slope = gradient(x)
         value, slope = float(value), np.asarray(slope, np.float64)
         if not (np.isfinite(value) and np.isfinite(slope).all()):
-            return 1e10, np.zeros_like(slope)
+            return NOWHERE, np.zeros_like(slope)
         return -value, -slope
 
     def climb(x):
@@ -90,7 +92,7 @@ def find_modes(climb_from: Sequence[np.ndarray], gradient: Callable, each: Calla
     ends = sorted(each(climb, climb_from), key=lambda end: end.fun)
     modes = []
     for end in ends:
-        if len(modes) == MOST or end.fun > ends[0].fun + HOPELESSLY_LOW or end.fun >= 1e10:
+        if len(modes) == MOST or end.fun > ends[0].fun + HOPELESSLY_LOW or end.fun >= NOWHERE:
             break
         if any((end.x - at) @ precision @ (end.x - at) < SAME_MODE for at, precision, _ in modes):
             continue

@@ -181,10 +181,15 @@ def _attempt(key, known: _Known, target: Target, data: ModelData, sampler: Sampl
 
     def learn() -> _Known:
         imprecise = any(check.name == "quadrature" and not check.passed for check in checks)
-        too_coarse = RULES.index(rule) + 1 if imprecise else known.too_coarse
+        too_coarse = _too_coarse(rule) if imprecise else known.too_coarse
         return _Known(reference_of_draws(_flat(sites), data), mixture_of_draws(x.reshape(-1, x.shape[-1])), too_coarse)
 
     return Samples(sites, statistics, checks, sampler), learn
+
+
+def _too_coarse(rule) -> int:
+    """How many of `RULES` to leave out after this one failed; the finest stays."""
+    return min(RULES.index(rule) + 1, len(RULES) - 1)
 
 
 def _explored(key, known: _Known, target: Target, data: ModelData) -> tuple[Arguments, tuple, Weighted]:

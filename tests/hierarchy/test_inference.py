@@ -10,7 +10,7 @@ from bayes_prehoc import InputError
 from bayes_prehoc.hierarchy import collapsed, inference
 from bayes_prehoc.hierarchy.checks import GATE
 from bayes_prehoc.hierarchy.collapsed import RULES
-from bayes_prehoc.hierarchy.inference import Sampler, _attempt, _Chains, _explored, _Known, sample
+from bayes_prehoc.hierarchy.inference import Sampler, _attempt, _Chains, _explored, _Known, _too_coarse, sample
 from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.model import LATENTS, weak_prior
 from bayes_prehoc.hierarchy.start import find_reference
@@ -85,6 +85,11 @@ def test_tasks_of_all_sorts_in_one_fit(make, monkeypatch):
     for name in LATENTS:
         low, high = np.quantile(made.sites[name].reshape(-1, 16), (0.01, 0.99), axis=0)
         assert np.sum((low <= getattr(truth, name)) & (getattr(truth, name) <= high)) >= 13, name
+
+
+def test_the_finest_rule_is_never_left_out():
+    assert [_too_coarse(rule) for rule in RULES] == [1, 2, 3, 3]
+    assert all(RULES[_too_coarse(rule) :] for rule in RULES)
 
 
 def test_a_rule_that_was_too_coarse_is_not_taken_again(explored, make):
