@@ -25,6 +25,7 @@ PACKAGE = ROOT / "bayes_prehoc"
 LAYERS = (
     "errors",
     "_files",
+    "_machine",
     "theory",
     "runs",
     "risk",
@@ -111,9 +112,10 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
         return {{"scikit-learn": "sklearn"}.get(name, name.replace("-", "_")) for name in declared}
 
     core = modules(project["dependencies"])
-    extra = modules(project["optional-dependencies"]["suite"] + project["optional-dependencies"]["parquet"])
-    # Parts of declared ones: h5netcdf[h5py] and jinja2.
-    parts = {"h5py", "markupsafe"}
+    extras = project["optional-dependencies"]
+    extra = modules(extras["suite"] + extras["parquet"] + extras["models"])
+    # Parts of declared ones: h5netcdf[h5py], jinja2 and jax.
+    parts = {"h5py", "markupsafe", "ml_dtypes"}
     # xarray calls it by name.
     by_name = {"h5netcdf"}
     assert _third_party() - parts <= core | extra

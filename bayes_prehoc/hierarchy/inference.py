@@ -1,9 +1,7 @@
 """Sampling the collapsed model with NUTS and leaps, and again with shorter steps where the gate was missed.
 
-Before chains start, `explore` finds where the posterior of the hyperparameters lies, its modes among it, and the points
-of quadrature are put in place (`collapsed.Frame`): the means of the tasks' latents become the point of expansion, where
-they lie in those coordinates tells where the points belong, and the coarsest rule that is fine enough is chosen. What
-was found also gives NUTS its metric, so that its warm-up has only the step size to find.
+Before chains start, `placing` finds where the posterior of the hyperparameters lies. That gives NUTS its metric, so
+that its warm-up has only the step size to find.
 
 Between the steps of NUTS the hyperparameters leap (`leaps`), with the explored posterior as proposal: there can be
 modes that NUTS does not cross between. Chains start from draws of that proposal, which is wider than the posterior.
@@ -17,7 +15,6 @@ Source of the sampler: Hoffman and Gelman 2014, in NumPyro; dense mass matrix ov
 
 import dataclasses
 import functools
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -31,34 +28,20 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 from tqdm.auto import tqdm
 
+from bayes_prehoc._machine import cores
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integration
-from bayes_prehoc.hierarchy.collapsed import (
-    RULES,
-    coarsest_rule,
-    fitted_frame,
-    groups_by_depths,
-    plain_frame,
-    quadrature_errors,
-)
+from bayes_prehoc.hierarchy.collapsed import quadrature_errors
 from bayes_prehoc.hierarchy.data import ModelData
-from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
 from bayes_prehoc.hierarchy.leaps import leap
 from bayes_prehoc.hierarchy.mixture import Mixture, draw, mixture_of_draws
 from bayes_prehoc.hierarchy.model import Hyperprior
-from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
-from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values, gradient, log_densities, posterior_sites
+from bayes_prehoc.hierarchy.placing import REPRESENTATIVE, Known, next_rule, place
+from bayes_prehoc.hierarchy.start import find_reference, reference_of_draws
+from bayes_prehoc.hierarchy.target import Arguments, Target, with_correlation
 
 __all__ = ["Sampler", "Samples", "sample"]
 
-CLIMBS = 16
-"""Starts of the search for modes."""
-START_JITTER = 0.5
-"""How far apart they are: a standard deviation, of unconstrained values."""
-EXPLORING = 2000
-"""Draws of each round of exploration."""
-PLACING = 200
-"""Draws that tell where the tasks' latents lie."""
 STATISTICS = ("diverging", "energy", "num_steps", "accept_prob")
 BLOCK = 50
 """Draws per call of the compiled program; warm-up and draws are multiples of it."""
@@ -66,8 +49,6 @@ HOPELESS = 1.1
 """R-hat above which more draws from the same chains would not help."""
 LENGTH_HELPS = {"r_hat", "ess_bulk", "ess_tail"}
 """Checks that more draws from the same chains can mend."""
-REPRESENTATIVE = 24
-"""Draws at which the quadrature's error is computed."""
 
 _LEAST = {"chains": 2, "warmup": BLOCK, "draws": BLOCK, "max_tree_depth": 1, "extensions": 0, "attempts": 1}
 
@@ -140,7 +121,7 @@ def sample(
 ) -> Samples:
     """Draws from the posterior, with the checks of the gate."""
     target = Target(prior, proxy, bool(np.any((np.asarray(data.noise) > 0.0) | (np.asarray(data.noise_se) > 0.0))))
-    known = _Known(find_reference(data, prior, proxy))
+    known = Known(find_reference(data, prior, proxy))
     for attempt in range(sampler.attempts):
         made, learn = _attempt(jax.random.fold_in(key, attempt), known, target, data, sampler, gate)
         if all(check.passed for check in made.checks):
@@ -149,18 +130,10 @@ def sample(
     return made
 
 
-class _Known(NamedTuple):
-    """What one attempt tells the next: where the posterior lies, how to leap, and how many rules are too coarse."""
-
-    reference: Reference
-    proposal: Mixture | None = None
-    too_coarse: int = 0
-
-
-def _attempt(key, known: _Known, target: Target, data: ModelData, sampler: Sampler, gate: Gate):
+def _attempt(key, known: Known, target: Target, data: ModelData, sampler: Sampler, gate: Gate):
     """Draws with their checks, and a function that gives what the next attempt may know."""
-    explore_key, start_key, run_key = jax.random.split(key, 3)
-    arguments, rule, found = _explored(explore_key, known, target, data)
+    place_key, start_key, run_key = jax.random.split(key, 3)
+    arguments, rule, found = place(place_key, known, target, data)
     chains = _Chains(target, sampler, jax.default_backend() != "cpu", arguments, found.proposal)
     start = draw(start_key, found.proposal, sampler.chains)
     states = chains.begin(jax.random.split(run_key, sampler.chains), start, found.covariance())
@@ -179,75 +152,12 @@ def _attempt(key, known: _Known, target: Target, data: ModelData, sampler: Sampl
     errors = quadrature_errors(_few(sites), arguments.groups, target.proxy, rule)
     checks += integration(errors, effective.reshape(-1, effective.shape[-1]), gate)
 
-    def learn() -> _Known:
+    def learn() -> Known:
         imprecise = any(check.name == "quadrature" and not check.passed for check in checks)
-        too_coarse = _too_coarse(rule) if imprecise else known.too_coarse
-        return _Known(reference_of_draws(_flat(sites), data), mixture_of_draws(x.reshape(-1, x.shape[-1])), too_coarse)
+        too_coarse = next_rule(rule) if imprecise else known.too_coarse
+        return Known(reference_of_draws(_flat(sites), data), mixture_of_draws(x.reshape(-1, x.shape[-1])), too_coarse)
 
     return Samples(sites, statistics, checks, sampler), learn
-
-
-def _too_coarse(rule) -> int:
-    """How many of `RULES` to leave out after this one failed; the finest stays."""
-    return min(RULES.index(rule) + 1, len(RULES) - 1)
-
-
-def _explored(key, known: _Known, target: Target, data: ModelData) -> tuple[Arguments, tuple, Weighted]:
-    """The tasks' points, the rule of quadrature, and what the posterior looks like with them."""
-    frame_key, rng_key, *keys = jax.random.split(key, 5)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(rng_key)))
-    parts, at_once = (_cores(), 1) if jax.default_backend() == "cpu" else (1, EXPLORING)
-
-    def arguments_for(frame, rule):
-        return Arguments.by_rule(groups_by_depths(data, frame), data, rule)
-
-    with (
-        ThreadPoolExecutor(parts) as pool,
-        tqdm(total=4, desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False) as bar,
-    ):
-
-        def log_p(x):
-            pieces = jnp.array_split(x, parts)
-            return np.concatenate(
-                list(pool.map(lambda piece: np.asarray(log_densities(target, piece, arguments, at_once)), pieces))
-            )
-
-        def sites_at(points, frame):
-            own = arguments_for(frame, RULES[0])
-            return _with_correlation(jax.tree.map(np.asarray, posterior_sites(target, frame_key, points, own)))
-
-        def placed(found, frame):
-            """The frame that draws of the hyperparameters call for, and their sites."""
-            points = jnp.asarray(found.resampled(rng, PLACING), jnp.float32)
-            latents = reference_of_draws(sites_at(points, frame), data).latents
-            sites = sites_at(points, frame._replace(start=latents))
-            return fitted_frame(latents, sites["white"]), sites
-
-        frame = plain_frame(known.reference.latents)
-        arguments = arguments_for(frame, RULES[0])
-        proposal = known.proposal
-        if proposal is None:
-            center = flat_values(known.reference, target.prior, target.proxy, data)
-            starts = center + START_JITTER * rng.normal(size=(CLIMBS, len(center)))
-            proposal = find_modes(
-                starts, lambda x: gradient(target, jnp.asarray(x, jnp.float32), arguments), pool.map
-            ) or wide_mixture(center, START_JITTER)
-        bar.update()
-        found = population(keys[0], proposal, log_p, EXPLORING, rounds=8)
-        bar.update()
-
-        frame, _ = placed(found, frame)
-        arguments = arguments_for(frame, RULES[0])
-        found = population(keys[1], found.proposal, log_p, EXPLORING, rounds=4)
-        bar.update()
-
-        frame, sites = placed(found, frame)
-        few = {name: values[:REPRESENTATIVE] for name, values in sites.items()}
-        rule = coarsest_rule(few, groups_by_depths(data, frame), target.proxy, RULES[known.too_coarse :])
-        arguments = arguments_for(frame, rule)
-        found = population(keys[2], found.proposal, log_p, EXPLORING, rounds=4)
-        bar.update()
-    return arguments, rule, found
 
 
 class _Steps(NamedTuple):
@@ -344,7 +254,7 @@ class _Chains(NamedTuple):
 
         total = count * BLOCK * self.sampler.chains
         with tqdm(total=total, desc=label, unit="draw", disable=None, file=sys.stderr, leave=False) as bar:
-            pool = ThreadPoolExecutor(min(len(states), _cores()))
+            pool = ThreadPoolExecutor(min(len(states), cores()))
             try:
                 moved = list(pool.map(move, states))
             finally:
@@ -366,10 +276,6 @@ def _few(sites):
     return _flat({name: values[:, which] for name, values in sites.items()})
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _joined(blocks, batched):
     """Draws by site and statistics by name, each (chains, draws, ...)."""
 
@@ -378,14 +284,7 @@ def _joined(blocks, batched):
 
     chains = [jax.tree.map(across_chains, *block) for block in blocks]
     sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *chains)
-    return _with_correlation(sites), statistics
-
-
-def _with_correlation(sites):
-    """Sites with `corr` for its Cholesky factor."""
-    factor = sites["corr_chol"].astype(np.float64)
-    rest = {name: values for name, values in sites.items() if name != "corr_chol"}
-    return rest | {"corr": factor @ np.swapaxes(factor, -1, -2)}
+    return with_correlation(sites), statistics
 
 
 def _judged(sites):

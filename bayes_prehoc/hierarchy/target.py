@@ -31,7 +31,7 @@ from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, Hyperprior, population_of
 from bayes_prehoc.hierarchy.start import Reference
 
-__all__ = ["Arguments", "Target", "flat_values", "gradient", "log_densities", "posterior_sites"]
+__all__ = ["Arguments", "Target", "flat_values", "gradient", "log_densities", "posterior_sites", "with_correlation"]
 
 FARTHEST = -12.0
 """Below, the probability of a standard normal is nothing in single precision."""
@@ -168,3 +168,10 @@ def posterior_sites(target: Target, key, points: Float[Array, "N P"], arguments:
         return target.sites(key, target.at(x, arguments.data), arguments)
 
     return jax.lax.map(sites_at, (jax.random.split(key, len(points)), points))
+
+
+def with_correlation(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sites, arrays (..., 3, 3) among them, with `corr` for its Cholesky factor."""
+    factor = sites["corr_chol"].astype(np.float64)
+    rest = {name: values for name, values in sites.items() if name != "corr_chol"}
+    return rest | {"corr": factor @ np.swapaxes(factor, -1, -2)}

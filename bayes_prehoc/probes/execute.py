@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import jax
 import numpy as np
 
+from bayes_prehoc._machine import cores
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes import engine
 from bayes_prehoc.probes.backbones import Backbone, MLPConfig, load_backbone
@@ -269,8 +270,7 @@ def _runs_hash(spec: ProbeSpec, backbone: Backbone) -> str:
 
 def _workers(devices: list) -> int:
     """Groups that run at a time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return sum(cores if device.platform == "cpu" else 1 for device in devices)
+    return sum(cores() if device.platform == "cpu" else 1 for device in devices)
 
 
 def _how_to_resume(store: RunStore | None, finished: int, asked: int) -> str:

@@ -4,13 +4,17 @@ import dataclasses
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bayes_prehoc.hierarchy import fit
 from bayes_prehoc.hierarchy.likelihood import alpha_bounds
 from bayes_prehoc.hierarchy.model import weak_prior
+from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
+from bayes_prehoc.hierarchy.start import find_reference
+from bayes_prehoc.hierarchy.target import Target
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
 HORIZON, SCALE = 400.0, 0.9
@@ -92,3 +96,31 @@ def not_converged(fitted):
     posterior, _ = fitted
     first, *rest = posterior.gate
     return dataclasses.replace(posterior, gate=(first._replace(passed=False, value=1.2), *rest))
+
+
+@pytest.fixture(scope="session")
+def placed():
+    """A target, its data, and points placed there."""
+    _, data, _ = simulated()
+    target = Target(weak_prior("run_to_run"), "run_to_run", False)
+    known = Known(find_reference(data, target.prior, target.proxy))
+    return target, data, place(jax.random.key(0), known, target, data)
+
+
+@pytest.fixture(scope="session")
+def two_modes():
+    """`share` of the first of two normals in three dimensions, nine standard deviations apart, `draws` and `log_p`."""
+    share, at, factor = 0.3, 4.5, np.array([[1.0, 0.0, 0.0], [0.7, 0.7, 0.0], [0.0, 0.0, 0.5]])
+
+    def draws(rng, number):
+        first = rng.random(number) < share
+        white = rng.normal(size=(number, 3))
+        return np.where(first[:, None], white @ factor.T - at, 0.5 * white + at)
+
+    def log_p(x):
+        solved = jax.scipy.linalg.solve_triangular(jnp.asarray(factor, jnp.float32), x + at, lower=True)
+        one = jnp.log(share) - 0.5 * jnp.sum(solved**2) - np.log(np.diag(factor)).sum()
+        other = jnp.log(1 - share) - 0.5 * jnp.sum(((x - at) / 0.5) ** 2) - 3 * jnp.log(0.5)
+        return jnp.logaddexp(one, other)
+
+    return types.SimpleNamespace(share=share, draws=draws, log_p=log_p)

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from bayes_prehoc import InputError
-from bayes_prehoc.hierarchy import collapsed, inference
+from bayes_prehoc.hierarchy import collapsed
 from bayes_prehoc.hierarchy.checks import GATE
 from bayes_prehoc.hierarchy.collapsed import RULES
-from bayes_prehoc.hierarchy.inference import Sampler, _attempt, _Chains, _explored, _Known, _too_coarse, sample
+from bayes_prehoc.hierarchy.inference import Sampler, _attempt, _Chains, sample
 from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.model import LATENTS, weak_prior
+from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.start import find_reference
-from bayes_prehoc.hierarchy.target import Target
 
 
 @pytest.mark.parametrize(
@@ -31,30 +31,9 @@ def test_a_failed_attempt_is_made_harder():
     assert second.warmup == 2 * first.warmup and first.target_accept < second.target_accept < 1.0
 
 
-@pytest.fixture(scope="module")
-def explored(make):
-    """A target, its data, and what exploration found."""
-    _, data, _ = make.simulated()
-    target = Target(weak_prior("run_to_run"), "run_to_run", False)
-    known = _Known(find_reference(data, target.prior, target.proxy))
-    return target, data, *_explored(jax.random.key(0), known, target, data)
-
-
-def test_exploration_puts_points_where_the_latents_are(explored):
-    """What was found is close to the posterior: many draws count, and latents are close to standard in the frame."""
-    target, _, arguments, rule, found = explored
-    assert rule in RULES and found.effective > 300
-    x = draw(jax.random.key(1), found.proposal, 100)
-    sites = inference.posterior_sites(target, jax.random.key(2), x, arguments)
-    group = arguments.groups[0]
-    off = np.asarray(sites["white"]) - np.asarray(group.frame.center)
-    standard = np.linalg.solve(np.asarray(group.frame.spread), off[..., None])[..., 0]
-    assert np.abs(standard.mean(axis=0)).max() < 0.6 and 0.6 < standard.std(axis=0).mean() < 1.5
-
-
-def test_chains_in_one_batch_sample_what_was_explored(explored):
+def test_chains_in_one_batch_sample_what_was_explored(placed):
     """As on an accelerator; the explored draws, weighted, are an independent account of the same posterior."""
-    target, _, arguments, _, found = explored
+    target, _, (arguments, _, found) = placed
     sampler = Sampler(warmup=50, draws=50)
     chains = _Chains(target, sampler, True, arguments, found.proposal)
     start = draw(jax.random.key(3), found.proposal, sampler.chains)
@@ -87,17 +66,11 @@ def test_tasks_of_all_sorts_in_one_fit(make, monkeypatch):
         assert np.sum((low <= getattr(truth, name)) & (getattr(truth, name) <= high)) >= 13, name
 
 
-def test_the_finest_rule_is_never_left_out():
-    assert [_too_coarse(rule) for rule in RULES] == [1, 2, 3, 3]
-    assert all(RULES[_too_coarse(rule) :] for rule in RULES)
-
-
-def test_a_rule_that_was_too_coarse_is_not_taken_again(explored, make):
-    target, data, *_ = explored
-    sampler = Sampler(draws=50, extensions=0)
-    known = _Known(find_reference(data, target.prior, target.proxy))
+def test_a_rule_that_was_too_coarse_is_not_taken_again(placed):
+    target, data, _ = placed
+    known = Known(find_reference(data, target.prior, target.proxy))
     strict = dataclasses.replace(GATE, quadrature=0.0)
-    _, learn = _attempt(jax.random.key(0), known, target, data, sampler, strict)
+    _, learn = _attempt(jax.random.key(0), known, target, data, Sampler(draws=50, extensions=0), strict)
     assert learn().too_coarse >= 1
-    _, rule, _ = _explored(jax.random.key(0), learn(), target, data)
-    assert RULES.index(rule) >= learn().too_coarse
+    again = place(jax.random.key(0), learn(), target, data)
+    assert RULES.index(again.rule) >= learn().too_coarse

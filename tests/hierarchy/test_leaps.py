@@ -7,35 +7,16 @@ import numpy as np
 from bayes_prehoc.hierarchy.leaps import LEAPS, leap
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
 
-SHARE = 0.3
-"""Mass of the first of two modes, which lie nine standard deviations apart."""
 
-
-def two_modes(rng, number):
-    first = rng.random(number) < SHARE
-    wide = rng.normal(size=(number, 3)) @ np.array([[1.0, 0, 0], [0.7, 0.7, 0], [0, 0, 0.5]]).T
-    return np.where(first[:, None], wide - 4.5, 0.5 * rng.normal(size=(number, 3)) + 4.5)
-
-
-def log_target(x):
-    """Two normals, one of them with correlated coordinates."""
-    factor = jnp.array([[1.0, 0, 0], [0.7, 0.7, 0], [0, 0, 0.5]])
-    solved = jax.scipy.linalg.solve_triangular(factor, x + 4.5, lower=True)
-    one = jnp.log(SHARE) - 0.5 * jnp.sum(solved**2) - jnp.sum(jnp.log(jnp.diag(factor)))
-    other = jnp.log(1 - SHARE) - 0.5 * jnp.sum(((x - 4.5) / 0.5) ** 2) - 3 * jnp.log(0.5)
-    return jnp.logaddexp(one, other)
-
-
-def test_leaps_leave_the_target_as_it_is_and_cross_between_its_modes():
+def test_leaps_leave_the_target_as_it_is_and_cross_between_its_modes(two_modes):
     """From one mode only, with a proposal that has the masses of the modes wrong."""
     rng = np.random.default_rng(2)
-    draws = two_modes(rng, 600)
-    proposal = mixture_of_draws(draws)
+    proposal = mixture_of_draws(two_modes.draws(rng, 600))
     proposal = proposal._replace(log_weight=jnp.where(proposal.log_weight > -jnp.inf, jnp.log(0.5), -jnp.inf))
 
     def chain(key):
         def step(x, key):
-            x, accepted = leap(key, x, log_target, proposal)
+            x, accepted = leap(key, x, two_modes.log_p, proposal)
             return x, (x, accepted)
 
         return jax.lax.scan(step, jnp.full(3, 4.5), jax.random.split(key, 300))[1]
@@ -44,7 +25,7 @@ def test_leaps_leave_the_target_as_it_is_and_cross_between_its_modes():
     x = np.asarray(x)[:, 20:]
     assert x.shape == (40, 280, 3) and 0.2 < float(accepted.mean()) < 1.0 and LEAPS > 1
     in_first = (x[..., 0] < 0).mean(axis=1)
-    assert abs(in_first.mean() - SHARE) < 4 * in_first.std(ddof=1) / np.sqrt(40)
+    assert abs(in_first.mean() - two_modes.share) < 4 * in_first.std(ddof=1) / np.sqrt(40)
     first, other = x[x[..., 0] < 0], x[x[..., 0] > 0]
     np.testing.assert_allclose(np.cov(other.T), 0.25 * np.eye(3), atol=0.03)
     np.testing.assert_allclose(np.cov(first.T), [[1.0, 0.7, 0], [0.7, 0.98, 0], [0, 0, 0.25]], atol=0.1)

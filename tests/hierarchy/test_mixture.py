@@ -8,22 +8,13 @@ from scipy import stats
 
 from bayes_prehoc.hierarchy.mixture import FREEDOM, MOST, WIDENING, draw, log_density, mixture, mixture_of_draws
 
-SHARE = 0.3
-"""Mass of the first of two modes, which lie nine standard deviations apart."""
 
-
-def two_modes(rng, number):
-    first = rng.random(number) < SHARE
-    wide = rng.normal(size=(number, 3)) @ np.array([[1.0, 0, 0], [0.7, 0.7, 0], [0, 0, 0.5]]).T
-    return np.where(first[:, None], wide - 4.5, 0.5 * rng.normal(size=(number, 3)) + 4.5)
-
-
-def test_density_is_that_of_the_mixture():
+def test_density_is_that_of_the_mixture(two_modes):
     rng = np.random.default_rng(0)
-    proposal = mixture_of_draws(two_modes(rng, 600))
+    proposal = mixture_of_draws(two_modes.draws(rng, 600))
     weight = np.exp(np.asarray(proposal.log_weight, float))
     assert weight.shape == (MOST,) and weight.sum() == pytest.approx(1.0, abs=1e-5) and (weight > 0).sum() == 2
-    for x in two_modes(rng, 5):
+    for x in two_modes.draws(rng, 5):
         parts = [
             w * stats.multivariate_t(m, f @ f.T, df=FREEDOM).pdf(x)
             for w, m, f in zip(
