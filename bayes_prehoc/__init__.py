@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bayes_prehoc.errors import InputError
     from bayes_prehoc.hierarchy import Posterior, fit, load_posterior
     from bayes_prehoc.planning import LinearCost, Plan, load_plan, plan
-    from bayes_prehoc.probes import ProbeSpec, probe, suite
+    from bayes_prehoc.probes import Adapter, ProbeSpec, TextData, probe, suite
     from bayes_prehoc.report import write_report
     from bayes_prehoc.risk import RiskEstimates, estimate_risk
     from bayes_prehoc.runs import RunStore, Trajectories, read_runs
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Adapter",
     "InputError",
     "LinearCost",
     "Plan",
@@ -35,6 +36,7 @@ __all__ = [
     "ProbeSpec",
     "RiskEstimates",
     "RunStore",
+    "TextData",
     "Trajectories",
     "__version__",
     "estimate_risk",
@@ -53,7 +55,7 @@ _PLACES = {
     "errors": ("InputError",),
     "hierarchy": ("Posterior", "fit", "load_posterior"),
     "planning": ("LinearCost", "Plan", "load_plan", "plan"),
-    "probes": ("ProbeSpec", "probe", "suite"),
+    "probes": ("Adapter", "ProbeSpec", "TextData", "probe", "suite"),
     "report": ("write_report",),
     "risk": ("RiskEstimates", "estimate_risk"),
     "runs": ("RunStore", "Trajectories", "read_runs"),

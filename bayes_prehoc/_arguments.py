@@ -13,16 +13,26 @@ import typer
 from bayes_prehoc.errors import InputError
 
 __all__ = [
+    "METRIC_HELP",
+    "RATE_HELP",
+    "AdapterKind",
     "CCheap",
+    "Column",
     "CostFixed",
     "CostPerUnit",
     "CostUnit",
+    "Data",
     "DepthUnit",
+    "Evaluation",
     "Gamma",
     "HigherIsBetter",
     "Horizon",
     "Json",
+    "Kind",
+    "Longest",
+    "Model",
     "Outcome",
+    "OutcomeData",
     "Posteriors",
     "Proxy",
     "RunsFile",
@@ -30,11 +40,38 @@ __all__ = [
     "Seeds",
     "Tolerance",
     "check_output",
+    "check_together",
+    "parse_column",
     "parse_cost",
     "parse_numbers",
     "parse_seeds",
 ]
 
+Model = Annotated[
+    str | None, typer.Option(metavar="FOLDER or NAME", help="Pretrained transformer: a folder, or a name on the hub.")
+]
+Data = Annotated[str | None, typer.Option(metavar="FILE", help="Table to train on: CSV, TSV, JSON lines or Parquet.")]
+Evaluation = Annotated[
+    str | None,
+    typer.Option("--eval", metavar="FILE", help="Table to evaluate on, half as probe set, half as outcome set."),
+]
+OutcomeData = Annotated[
+    str | None,
+    typer.Option("--outcome-data", metavar="FILE", help="Outcome set of its own, instead of half of --eval."),
+]
+Column = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column, by name, or by position from 0 in a file without a header."),
+]
+Kind = Annotated[
+    str, typer.Option(metavar="NAME", help="What labels are: class, number, or answer (a text to be written).")
+]
+Longest = Annotated[
+    int | None, typer.Option(metavar="N", help="Cut texts to N tokens. Default: texts that are too long are an error.")
+]
+AdapterKind = Annotated[str, typer.Option(metavar="NAME", help="What is trained: full, lora, or head.")]
+RATE_HELP = "Default: 5e-5 for full, 1e-3 for lora, 1e-2 for head."
+METRIC_HELP = "accuracy, f1, matthews, exact_match or loss. Default: accuracy of classes, else loss."
 RunsFile = Annotated[str, typer.Argument(metavar="RUNS", help="Runs: a CSV, TSV, Parquet file or a run store (.db).")]
 Outcome = Annotated[str | None, typer.Option(metavar="METRIC", help="The metric that a full run is judged by.")]
 DepthUnit = Annotated[str, typer.Option(metavar="UNIT", help="Unit of the column 'step': step, epoch, sample, token.")]
@@ -146,3 +183,18 @@ def _number(text: str, where: str) -> float:
         return float(text)
     except ValueError:
         raise InputError(f"{text!r} is no number", where, "Give a number such as 0.01, or TASK=0.01.") from None
+
+
+def parse_column(text: str | None) -> str | int | None:
+    """A column's position if it is a number, else its name."""
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def check_together(given: dict[str, str | None], tasks: list[str] | None) -> None:
+    """Refuse some of the options that describe a task without the others, or beside built-in tasks."""
+    missing = [option for option, value in given.items() if value is None]
+    if missing:
+        there = ", ".join(option for option in given if option not in missing)
+        raise InputError(f"{', '.join(missing)} missing", f"probe with {there}", "Give all five, or none of them.")
+    if tasks:
+        raise InputError(f"task {tasks[0]!r} and --model", "probe", "Give built-in tasks, or a model with data.")

@@ -15,16 +15,26 @@ import typer
 
 import bayes_prehoc as bp
 from bayes_prehoc._arguments import (
+    METRIC_HELP,
+    RATE_HELP,
+    AdapterKind,
     CCheap,
+    Column,
     CostFixed,
     CostPerUnit,
     CostUnit,
+    Data,
     DepthUnit,
+    Evaluation,
     Gamma,
     HigherIsBetter,
     Horizon,
     Json,
+    Kind,
+    Longest,
+    Model,
     Outcome,
+    OutcomeData,
     Posteriors,
     Proxy,
     RunsFile,
@@ -32,6 +42,8 @@ from bayes_prehoc._arguments import (
     Seeds,
     Tolerance,
     check_output,
+    check_together,
+    parse_column,
     parse_cost,
     parse_numbers,
     parse_seeds,
@@ -53,6 +65,8 @@ from bayes_prehoc.errors import InputError
 __all__ = ["main"]
 
 DEMO_TOLERANCE = 0.01
+DEFAULT_RATES = {"full": 5e-5, "lora": 1e-3, "head": 1e-2}
+DEFAULT_METRICS = {"class": "accuracy", "number": "loss", "answer": "loss"}
 
 app = typer.Typer(
     name="bayes-prehoc",
@@ -93,18 +107,44 @@ def probe(
     seeds: Seeds = "64",
     store: Annotated[Path, typer.Option(metavar="FILE", help="Run store to add the runs to.")] = Path("runs.db"),
     list_: Annotated[bool, typer.Option("--list", help="List the built-in tasks and exit.")] = False,
+    model: Model = None,
+    data: Data = None,
+    evaluation: Evaluation = None,
+    text: Column = None,
+    label: Column = None,
+    pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of a second text.")] = None,
+    kind: Kind = "class",
+    outcome_data: OutcomeData = None,
+    longest: Longest = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the task. Default: made of model and data.")
+    ] = None,
+    adapter: AdapterKind = "full",
+    layers: Annotated[int | None, typer.Option(metavar="N", help="Train the last N layers only.")] = None,
+    rank: Annotated[int, typer.Option(metavar="N", help="Rank of LoRA's updates.")] = 8,
+    alpha: Annotated[float, typer.Option(metavar="X", help="LoRA's updates are scaled by alpha / rank.")] = 16.0,
+    modules: Annotated[str, typer.Option(metavar="A,B,...", help="Linear maps that LoRA updates.")] = "query,value",
+    steps: Annotated[int, typer.Option(metavar="N", help="Optimizer steps of a full run.")] = 300,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Examples of a step.")] = 16,
+    learning_rate: Annotated[float | None, typer.Option(metavar="X", help=RATE_HELP)] = None,
+    schedule: Annotated[str, typer.Option(metavar="NAME", help="constant, cosine or linear.")] = "linear",
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help=METRIC_HELP)] = None,
+    train_size: Annotated[int | None, typer.Option(metavar="N", help="Examples of training. Default: all.")] = None,
     as_json: Json = False,
 ):
-    """Run built-in tasks under many seeds and store the runs.
+    """Run tasks under many seeds and store the runs: built-in ones, or a pretrained model on your data.
 
-    Each task fine-tunes a small pretrained network; `--list` says which there are. Runs that the store already has are
-    not repeated, so an interrupted call can be repeated as it is.
+    Built-in tasks fine-tune small pretrained networks; `--list` says which there are. With `--model`, `--data`,
+    `--eval`, `--text` and `--label` a pretrained transformer is fine-tuned on your texts. Runs that the store already
+    has are not repeated, so an interrupted call can be repeated as it is.
 
     \b
     Examples:
       bayes-prehoc probe --list
       bayes-prehoc probe --seeds 64 --store runs.db
       bayes-prehoc probe TASK --seeds 64:128 --store runs.db
+      bayes-prehoc probe --model FOLDER --data train.tsv --eval dev.tsv --text sentence --label label \\
+        --adapter lora --layers 2 --steps 300 --seeds 64 --store runs.db
     """
     if list_:
         fields = ("metric", "steps", "backbone", "hash", "description")
@@ -112,7 +152,37 @@ def probe(
         lines = (f"{row['task']} ({row['metric']}, {row['steps']} steps)\n  {row['description']}" for row in rows)
         print_out(as_document({"tasks": rows}) if as_json else "\n".join(lines))
         return
-    _show_runs(_probe(tasks or bp.suite(), parse_seeds(seeds), store), store, as_json)
+    given = {"--model": model, "--data": data, "--eval": evaluation, "--text": text, "--label": label}
+    if not any(value is not None for value in given.values()):
+        _show_runs(_probe(tasks or bp.suite(), parse_seeds(seeds), store), store, as_json)
+        return
+    check_together(given, tasks)
+    texts = bp.TextData(
+        train=data,
+        evaluation=evaluation,
+        text=parse_column(text),
+        label=parse_column(label),
+        pair=parse_column(pair),
+        kind=kind,
+        outcome=outcome_data,
+        longest=longest,
+    )
+    trained = bp.Adapter(
+        kind=adapter, layers=layers, rank=rank, alpha=alpha, modules=tuple(part.strip() for part in modules.split(","))
+    )
+    spec = bp.ProbeSpec(
+        name=name or f"{Path(model).name}:{Path(data).parent.name}/{Path(data).name.partition('.')[0]}:{adapter}",
+        data=texts,
+        backbone=model,
+        adapter=trained,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=DEFAULT_RATES.get(adapter, 1e-3) if learning_rate is None else learning_rate,
+        schedule=schedule,
+        metric=metric or DEFAULT_METRICS.get(kind, "loss"),
+        train_size=train_size,
+    )
+    _show_runs(_probe([spec], parse_seeds(seeds), store), store, as_json)
 
 
 @app.command()

@@ -7,7 +7,6 @@ cores.
 """
 
 import dataclasses
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -19,16 +18,18 @@ import numpy as np
 from bayes_prehoc._machine import cores
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes import engine
-from bayes_prehoc.probes.backbones import Backbone, MLPConfig, load_backbone
+from bayes_prehoc.probes.adapters import Adapter
+from bayes_prehoc.probes.objectives import lower_is_better
+from bayes_prehoc.probes.prepare import Prepared, prepare
 from bayes_prehoc.probes.progress import Work, expected_work, progress_bar
 from bayes_prehoc.probes.spec import ProbeSpec
 from bayes_prehoc.probes.suite import suite_task
-from bayes_prehoc.probes.suite.data import SOURCES, TaskArrays, load_data
+from bayes_prehoc.probes.texts import TextData
 from bayes_prehoc.runs import RunStore, TaskRuns, Trajectories
 
 __all__ = ["probe"]
 
-_CPU_WIDTHS = {"mlp": 16, "decoder": 1}
+_CPU_WIDTHS = {"mlp": 16, "decoder": 1, "transformer": 1, "head": 32}
 _ACCELERATOR_WIDTH = 64
 
 
@@ -58,9 +59,10 @@ def probe(
     Returns
     -------
     Trajectories
-        Per task, values "loss" and "train_loss" (nats) and the metric (on the probe set) at the spec's depths,
-        the outcome on the disjoint outcome set, and its per-example results. A run whose loss is not finite is
-        kept: all its values are +inf from that depth on, and its outcome is +inf.
+        Per task, values "loss" (nats, or squared error) and the metric on the probe set, "train_loss" and
+        "learning_rate" at the spec's depths, the outcome on the disjoint outcome set, and what each of its examples
+        contributed where the metric is a mean. A run whose loss is not finite is kept: all its values are +inf from
+        that depth on, and its outcome is +inf.
 
     Raises
     ------
@@ -75,8 +77,8 @@ def probe(
     if not devices:
         raise InputError("no devices", "devices", "Leave it out, or give some of jax.devices().")
 
-    backbones = [load_backbone(spec.backbone) for spec in specs]
-    hashes = [_runs_hash(spec, backbone) for spec, backbone in zip(specs, backbones, strict=True)]
+    tasks = [prepare(spec) for spec in specs]
+    hashes = [task.digest for task in tasks]
     there = [set(store.seeds(s.name, h)) if store else set() for s, h in zip(specs, hashes, strict=True)]
     missing = [tuple(s for s in seeds if s not in have) for have in there]
     # Runs of which the store would read another specification's are made again.
@@ -85,27 +87,26 @@ def probe(
         for spec, spec_hash, todo in zip(specs, hashes, missing, strict=True)
     ]
     needed = [todo if runs else seeds for runs, todo in zip(stored, missing, strict=True)]
-    work = expected_work(specs, backbones, [len(n) for n in needed], _workers(devices))
+    work = expected_work(tasks, [len(n) for n in needed], _workers(devices))
     done = []
     with progress_bar(work, progress) as bar:
-        for i, (spec, backbone) in enumerate(zip(specs, backbones, strict=True)):
-            bar.set_description(spec.name)
+        for i, task in enumerate(tasks):
+            bar.set_description(task.spec.name)
             groups = {}
             try:
-                _run_groups(spec, backbone, needed[i], devices, groups, work[i], bar.update)
+                _run_groups(task, needed[i], devices, groups, work[i], bar.update)
             except KeyboardInterrupt:
                 bar.close()
-                _keep(store, spec, hashes[i], groups, missing[i])
+                _keep(store, task, groups, missing[i])
                 sys.stderr.write(_how_to_resume(store, len(done), len(specs)) + "\n")
                 raise
-            fresh = _keep(store, spec, hashes[i], groups, missing[i])
+            fresh = _keep(store, task, groups, missing[i])
             done.append(_select(_join(*(part for part in (stored[i], fresh) if part is not None)), seeds))
     return Trajectories(tuple(done))
 
 
 def _run_groups(
-    spec: ProbeSpec,
-    backbone: Backbone,
+    task: Prepared,
     seeds: tuple,
     devices: list,
     done: dict[tuple, engine.RunResult],
@@ -115,20 +116,15 @@ def _run_groups(
     """Run these seeds and put the results into `done`, group by group as they finish."""
     if not seeds:
         return
-    data = load_data(spec)
-    outputs = _check_fit(spec, backbone, data)
-    program = engine.program_of(spec, backbone.config, outputs)
-    hyper = engine.Hyper(np.float32(spec.learning_rate), np.float32(spec.weight_decay), np.float32(spec.steps))
-    shared = (backbone.params, data, hyper, spec.depths.astype(np.int32))
-    placed = [jax.device_put(shared, device) for device in devices]
-    on_cpu = devices[0].platform == "cpu"
-    width = _CPU_WIDTHS[backbone.config.kind] if on_cpu else _ACCELERATOR_WIDTH
+    width = _CPU_WIDTHS[task.kind] if devices[0].platform == "cpu" else _ACCELERATOR_WIDTH
+    placed = [task.place(device, width) for device in devices]
     groups = [seeds[i : i + width] for i in range(0, len(seeds), width)]
 
     def run(index: int) -> engine.RunResult:
         place, group = index % len(devices), groups[index]
         filled = np.resize(np.array(group, np.uint32), width)
-        result = engine.run_group(program, jax.device_put(filled, devices[place]), *placed[place])
+        program, arguments = placed[place]
+        result = engine.run_group(program, jax.device_put(filled, devices[place]), *arguments)
         return jax.tree.map(lambda a: np.asarray(a)[: len(group)], result)
 
     pool = ThreadPoolExecutor(_workers(devices))
@@ -145,26 +141,32 @@ def _run_groups(
 
 
 def _keep(
-    store: RunStore | None, spec: ProbeSpec, spec_hash: str, groups: dict[tuple, engine.RunResult], missing: tuple
+    store: RunStore | None, task: Prepared, groups: dict[tuple, engine.RunResult], missing: tuple
 ) -> TaskRuns | None:
     """The runs of these groups, after writing those that the store misses; None for none."""
     if not groups:
         return None
     seeds = tuple(seed for group in groups for seed in group)
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *groups.values())
-    runs = _as_task_runs(spec, spec_hash, seeds, joined)
+    runs = _as_task_runs(task, seeds, joined)
     new = tuple(seed for seed in seeds if seed in set(missing))
     if store and new:
-        store.write(Trajectories((_select(runs, new),)), spec_hashes={spec.name: spec_hash})
+        store.write(Trajectories((_select(runs, new),)), spec_hashes={runs.task: task.digest})
     return runs
 
 
-def _as_task_runs(spec: ProbeSpec, spec_hash: str, seeds: tuple, result: engine.RunResult) -> TaskRuns:
+def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult) -> TaskRuns:
+    spec = task.spec
     diverged = np.maximum.accumulate(~(np.isfinite(result.loss) & np.isfinite(result.train_loss)), axis=1)
-    values = {spec.metric: result.score, "loss": result.loss, "train_loss": result.train_loss}
-    right = result.right & ~diverged[:, -1:]
-    attributes = dataclasses.asdict(spec) | {"spec_hash": spec_hash}
-    del attributes["name"], attributes["description"]
+    ended = diverged[:, -1]
+    examples = None
+    if result.examples.shape[1]:
+        # Of a run that diverged nothing is right, and no loss is finite.
+        examples = np.where(ended[:, None], False if result.examples.dtype == bool else np.inf, result.examples)
+    # The mean of the examples, in double precision, where the outcome is one.
+    outcome = result.outcome.astype(np.float64) if examples is None else examples.mean(axis=1, dtype=np.float64)
+    rate = np.broadcast_to(engine.learning_rates(spec), result.loss.shape)
+    values = {spec.metric: result.score, "loss": result.loss, "train_loss": result.train_loss, "learning_rate": rate}
     return TaskRuns(
         task=spec.name,
         seeds=tuple(seeds),
@@ -172,12 +174,28 @@ def _as_task_runs(spec: ProbeSpec, spec_hash: str, seeds: tuple, result: engine.
         values={name: np.where(diverged, np.inf, value.astype(np.float64)) for name, value in values.items()},
         outcome_metric=spec.metric,
         horizon=float(spec.steps),
-        outcome=np.where(diverged[:, -1], np.inf, right.mean(axis=1)),
-        outcome_examples=right,
+        outcome=np.where(ended, np.inf, outcome),
+        outcome_examples=examples,
         depth_unit="step",
-        higher_is_better=True,
-        attributes=attributes,
+        higher_is_better=not lower_is_better(spec.metric),
+        attributes=_attributes(spec) | {"spec_hash": task.digest},
+        notes=task.notes,
     )
+
+
+def _attributes(spec: ProbeSpec) -> dict:
+    """The fields of a specification, as scalars; those of its data and its adapter with their name before."""
+    found = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if isinstance(value, TextData):
+            found |= {f"data.{name}": part for name, part in value.described.items()}
+        elif isinstance(value, Adapter):
+            parts = dataclasses.asdict(value) | {"modules": " ".join(value.modules)}
+            found |= {f"adapter.{name}": part for name, part in parts.items()}
+        elif field.name not in ("name", "description"):
+            found[field.name] = value
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _stored(store: RunStore, task: str, spec_hash: str, seeds: tuple) -> TaskRuns | None:
@@ -195,18 +213,19 @@ def _select(runs: TaskRuns, seeds: tuple) -> TaskRuns:
         seeds=tuple(seeds),
         values={name: value[rows] for name, value in runs.values.items()},
         outcome=runs.outcome[rows],
-        outcome_examples=runs.outcome_examples[rows],
+        outcome_examples=None if runs.outcome_examples is None else runs.outcome_examples[rows],
     )
 
 
 def _join(first: TaskRuns, *others: TaskRuns) -> TaskRuns:
     every = (first, *others)
+    examples = [runs.outcome_examples for runs in every]
     return dataclasses.replace(
         first,
         seeds=tuple(seed for runs in every for seed in runs.seeds),
         values={name: np.concatenate([runs.values[name] for runs in every]) for name in first.values},
         outcome=np.concatenate([runs.outcome for runs in every]),
-        outcome_examples=np.concatenate([runs.outcome_examples for runs in every]),
+        outcome_examples=None if examples[0] is None else np.concatenate(examples),
     )
 
 
@@ -247,25 +266,6 @@ def _check_seeds(seeds) -> tuple[int, ...]:
         twice = next(seed for seed in listed if listed.count(seed) > 1)
         raise InputError(f"seed {twice} is given twice", "seeds", "Give each seed once.")
     return tuple(listed)
-
-
-def _check_fit(spec: ProbeSpec, backbone: Backbone, data: TaskArrays) -> int:
-    """Outputs that the task needs, after checking that the network can read and answer it."""
-    config, outputs = backbone.config, SOURCES[spec.data].outputs
-    wanted = config.inputs if isinstance(config, MLPConfig) else config.context
-    if data.train_x.shape[1] != wanted or (spec.head == "kept" and config.outputs != outputs):
-        raise InputError(
-            f"the data have {data.train_x.shape[1]} inputs and {outputs} outputs, "
-            f"backbone {spec.backbone!r} {wanted} and {config.outputs}",
-            f"task {spec.name!r}",
-            "Use a backbone that was pretrained on such inputs, and a new head if the outputs differ.",
-        )
-    return outputs
-
-
-def _runs_hash(spec: ProbeSpec, backbone: Backbone) -> str:
-    """What identifies stored runs: the specification and the weights they start from."""
-    return hashlib.sha256(f"{spec.hash}/{backbone.digest}".encode()).hexdigest()
 
 
 def _workers(devices: list) -> int:

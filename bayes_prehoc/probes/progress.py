@@ -9,18 +9,16 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 from tqdm.auto import tqdm
 
-from bayes_prehoc.probes.backbones import Backbone, MLPConfig
-from bayes_prehoc.probes.spec import ProbeSpec
+from bayes_prehoc.probes.prepare import Prepared
 
 __all__ = ["Work", "expected_work", "progress_bar"]
 
 # Measured on one core of a 2-core machine, CPU time of the suite's tasks: within a factor of 1.4.
-_MULTIPLICATIONS_PER_SECOND = {"mlp": 25e9, "decoder": 43e9}
-_STEP_OVERHEAD = {"mlp": 6e-6, "decoder": 0.0}
-_COMPILING = {"mlp": 2.6, "decoder": 5.5}
+_MULTIPLICATIONS_PER_SECOND = {"mlp": 25e9, "decoder": 43e9, "transformer": 30e9, "head": 25e9}
+_STEP_OVERHEAD = {"mlp": 6e-6, "decoder": 0.0, "transformer": 0.0, "head": 6e-6}
+_COMPILING = {"mlp": 2.6, "decoder": 5.5, "transformer": 20.0, "head": 2.0}
 
 
 class Work(NamedTuple):
@@ -36,33 +34,23 @@ class Work(NamedTuple):
         return self.compiling + self.run * self.runs
 
 
-def expected_work(
-    specs: Sequence[ProbeSpec], backbones: Sequence[Backbone], counts: Sequence[int], workers: int
-) -> list[Work]:
+def expected_work(tasks: Sequence[Prepared], counts: Sequence[int], workers: int) -> list[Work]:
     """Work of `counts` runs of each task, when as many as `workers` groups run at a time.
 
     Tasks that share a compilation with one before them do not compile.
     """
     compiled, work = set(), []
-    for spec, backbone, count in zip(specs, backbones, counts, strict=True):
-        kind = backbone.config.kind
-        seconds = multiplications(spec, backbone) / _MULTIPLICATIONS_PER_SECOND[kind]
+    for task, count in zip(tasks, counts, strict=True):
+        spec, kind = task.spec, task.kind
+        seconds = task.multiplications / _MULTIPLICATIONS_PER_SECOND[kind]
         shape = (
-            *(backbone.config, spec.data, spec.train_size, spec.probe_size, spec.outcome_size, len(spec.depths)),
-            *(spec.batch_size, spec.optimizer, spec.schedule, spec.head, spec.dropout),
+            *(spec.backbone, spec.data, spec.train_size, spec.probe_size, spec.outcome_size, len(spec.depths)),
+            *(spec.batch_size, spec.optimizer, spec.schedule, spec.head, spec.dropout, spec.adapter, spec.metric),
         )
         compiling = _COMPILING[kind] if count and shape not in compiled else 0.0
         compiled |= {shape} if count else set()
         work.append(Work(compiling, (seconds + _STEP_OVERHEAD[kind] * spec.steps) / workers, count))
     return work
-
-
-def multiplications(spec: ProbeSpec, backbone: Backbone) -> float:
-    """About how many multiplications one run takes: three passes per training example, one per evaluation."""
-    weights = sum(leaf.size for leaf in jax.tree.leaves(backbone.params))
-    positions = 1 if isinstance(backbone.config, MLPConfig) else backbone.config.context
-    examples = 3 * spec.steps * spec.batch_size + len(spec.depths) * spec.probe_size + spec.outcome_size
-    return float(weights) * positions * examples
 
 
 def progress_bar(work: Sequence[Work], show: bool) -> tqdm:

@@ -8,16 +8,23 @@ import math
 import numpy as np
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.probes.adapters import Adapter
+from bayes_prehoc.probes.texts import TextData
 
 __all__ = ["ProbeSpec"]
 
 # Raised when the engine or a data source changes what a run computes: runs stored before are then other runs.
-REVISION = 1
+REVISION = 2
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
 HEADS = ("new", "kept")
-METRICS = ("accuracy", "exact_match")
+METRICS = ("accuracy", "exact_match", "f1", "matthews", "loss")
+METRICS_OF = {
+    "class": ("accuracy", "f1", "matthews", "loss"),
+    "number": ("loss",),
+    "answer": ("exact_match", "loss"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,16 +35,18 @@ class ProbeSpec:
     ----------
     name : str
         Name of the task.
-    data : str
-        A data source (`bayes_prehoc.probes.suite.SOURCES`).
+    data : str or TextData
+        A data source of the built-in suite (`bayes_prehoc.probes.suite.SOURCES`), or texts.
     backbone : str
-        Name of the pretrained network to start from.
+        The pretrained network to start from: the name of one of the suite's, or for texts the folder of a transformer,
+        or a repository of the Hugging Face hub.
     metric : str
-        "accuracy" or "exact_match" (all of an answer's tokens right), in [0, 1]; the outcome R is its value on
-        the outcome set at the horizon.
-    train_size, probe_size, outcome_size : int
+        The outcome R is its value on the outcome set at the horizon: "accuracy", "exact_match" (all of an answer's
+        tokens right), "f1" (of class 1 where there are two, else the mean of all classes), "matthews" (correlation of
+        classes), or "loss".
+    train_size, probe_size, outcome_size : int, optional
         Examples in three disjoint sets: what is trained on, what the trajectory is measured on, what R is
-        measured on.
+        measured on. The suite's tasks need them; of texts all are taken by default.
     label_noise, probe_label_noise : float
         Share of the labels of the training and of the probe set replaced by a wrong one. The noise belongs to
         the task: it is the same in every run. The outcome set is always clean.
@@ -46,13 +55,20 @@ class ProbeSpec:
     steps : int
         The horizon c_T, in optimizer steps.
     batch_size : int
-    learning_rate, weight_decay, dropout : float
+    learning_rate, weight_decay : float
+    dropout : float, optional
+        Default: that of the pretrained transformer, for the suite's networks none.
     optimizer : str
         "adamw", or "sgd" (momentum 0.9).
     schedule : str
         "constant", or "cosine" or "linear" decay to zero at the horizon.
     head : str
         "new" draws a fresh output layer in every run, "kept" goes on with the pretrained one.
+    adapter : Adapter, optional
+        What of a transformer is trained; default: all of it.
+    pooling : str, optional
+        What stands for a text: its "first" token, its "last", or the "mean" of all. Default: as the transformer is
+        usually used.
     n_depths : int
         Number of log-spaced depths at which a run is evaluated, the last one the horizon.
     description : str
@@ -65,23 +81,25 @@ class ProbeSpec:
     """
 
     name: str
-    data: str
+    data: str | TextData
     backbone: str
-    train_size: int
-    probe_size: int
-    outcome_size: int
     steps: int
     batch_size: int
     learning_rate: float
+    train_size: int | None = None
+    probe_size: int | None = None
+    outcome_size: int | None = None
     metric: str = "accuracy"
     label_noise: float = 0.0
     probe_label_noise: float = 0.0
     data_seed: int = 0
     weight_decay: float = 0.0
-    dropout: float = 0.0
+    dropout: float | None = None
     optimizer: str = "adamw"
     schedule: str = "constant"
     head: str = "new"
+    adapter: Adapter | None = None
+    pooling: str | None = None
     n_depths: int = 12
     description: str = dataclasses.field(default="", compare=False)
 
@@ -99,18 +117,48 @@ class ProbeSpec:
                 raise InputError(
                     f"{field} is {getattr(self, field)!r}", f"{where}, {field}", f"Use one of {', '.join(choices)}."
                 )
-        for field in ("train_size", "probe_size", "outcome_size", "steps", "batch_size", "n_depths"):
+        if self.pooling not in (None, "first", "last", "mean"):
+            raise InputError(f"pooling is {self.pooling!r}", f"{where}, pooling", "Use one of first, last, mean.")
+        sizes = [name for name in ("train_size", "probe_size", "outcome_size") if not self._is_left_to_data(name)]
+        for field in (*sizes, "steps", "batch_size", "n_depths"):
             _check(
                 self, field, lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number >= 1"
             )
         _check(self, "data_seed", lambda v: isinstance(v, int) and v >= 0, "a whole number >= 0")
         _check(self, "learning_rate", lambda v: _finite(v) and v > 0, "a positive number")
         _check(self, "weight_decay", lambda v: _finite(v) and v >= 0, "a number >= 0")
-        for field in ("label_noise", "probe_label_noise", "dropout"):
+        for field in ("label_noise", "probe_label_noise", *(("dropout",) if self.dropout is not None else ())):
             _check(self, field, lambda v: _finite(v) and 0 <= v < 1, "a share, at least 0 and below 1")
-        if self.batch_size > self.train_size:
+        if self.train_size is not None and self.batch_size > self.train_size:
             raise InputError(
                 f"batch_size {self.batch_size} exceeds train_size {self.train_size}", where, "Use a smaller batch."
+            )
+        self._check_kind_of_data(where)
+
+    def _is_left_to_data(self, size: str) -> bool:
+        return isinstance(self.data, TextData) and getattr(self, size) is None
+
+    def _check_kind_of_data(self, where: str) -> None:
+        """Whether the data are texts decides which fields mean something."""
+        if not isinstance(self.data, TextData):
+            for field in ("adapter", "pooling"):
+                if getattr(self, field) is not None:
+                    raise InputError(f"{field} is for texts", f"{where}, {field}", "Leave it out, or give TextData.")
+            if self.metric not in ("accuracy", "exact_match"):
+                raise InputError(
+                    f"{self.metric!r} is for texts",
+                    f"{where}, metric",
+                    "Use accuracy or exact_match, or give TextData.",
+                )
+            return
+        if self.label_noise or self.probe_label_noise:
+            raise InputError("label noise is for the suite's data", where, "Put the noise into the table of texts.")
+        allowed = METRICS_OF[self.data.kind]
+        if self.metric not in allowed:
+            raise InputError(
+                f"metric is {self.metric!r}, which is not for data of kind {self.data.kind!r}",
+                f"{where}, metric",
+                f"Use one of {', '.join(allowed)}.",
             )
 
     @property
@@ -123,10 +171,14 @@ class ProbeSpec:
     @property
     def hash(self) -> str:
         """sha256 of the canonical JSON of the fields: what identifies the task in a run store."""
-        fields = dataclasses.asdict(self)
-        del fields["description"]
-        floats = {f.name for f in dataclasses.fields(self) if f.type is float}
-        canonical = {k: float(v) if k in floats else v for k, v in fields.items()} | {"revision": REVISION}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "description"}
+        if isinstance(self.data, TextData):
+            fields["data"] = self.data.described
+        if self.adapter is not None:
+            fields["adapter"] = dataclasses.asdict(self.adapter)
+        floats = {f.name for f in dataclasses.fields(self) if f.type in (float, float | None)}
+        canonical = {k: float(v) if k in floats and v is not None else v for k, v in fields.items()}
+        canonical["revision"] = REVISION
         return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

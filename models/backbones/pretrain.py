@@ -24,7 +24,7 @@ from bayes_prehoc.probes.backbones import (
     load_backbone,
     save_backbone,
 )
-from bayes_prehoc.probes.engine import cross_entropy
+from bayes_prehoc.probes.objectives import judge
 from bayes_prehoc.probes.suite import load_data, suite_task
 from bayes_prehoc.probes.suite.data import MODULUS, addition, tabular
 
@@ -82,12 +82,12 @@ def memorised_pairs():
 
 def classify(config, params, x, y, key):
     """Cross-entropy."""
-    return cross_entropy(forward(config, params, x), y)[0].mean()
+    return judge(forward(config, params, x), y).loss.mean()
 
 
 def share_right(config, params, x, y):
     """Share of examples answered right, all tokens of them."""
-    return float(cross_entropy(forward(config, params, x), y)[1].mean())
+    return float(judge(forward(config, params, x), y).right.mean())
 
 
 def reconstruct(config, params, x, y, key):

@@ -5,6 +5,7 @@ import pytest
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes import engine, execute, probe
+from bayes_prehoc.probes.prepare import prepare
 from bayes_prehoc.runs import RunStore
 
 pytest.importorskip("sklearn")
@@ -40,7 +41,7 @@ def assert_same(one, other):
 def test_runs_are_complete(small):
     runs = probe(small, 3, progress=False)["small"]
     assert runs.seeds == (0, 1, 2) and runs.depths.tolist() == small.depths.tolist()
-    assert set(runs.metrics) == {"loss", "train_loss", "accuracy"}
+    assert set(runs.metrics) == {"loss", "train_loss", "accuracy", "learning_rate"}
     assert runs.horizon == small.steps and runs.depth_unit == "step" and runs.higher_is_better
     np.testing.assert_allclose(runs.outcome, runs.outcome_examples.mean(axis=1))
     assert runs.attributes["learning_rate"] == small.learning_rate
@@ -107,10 +108,10 @@ def test_diverged_runs_are_recorded(variant, tmp_path):
 def test_a_run_that_diverges_midway_is_finite_before():
     loss = np.array([[1.0, 2.0, np.nan, 3.0], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]], np.float32)
     train = np.array([[1.0, 1.0, 1.0, 1.0], [1.0, np.inf, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]], np.float32)
-    result = engine.RunResult(loss, np.full((3, 4), 0.5, np.float32), train, np.ones((3, 5), bool))
-    spec = execute.suite_task("wine")
-    spec = execute.dataclasses.replace(spec, steps=8, n_depths=4)
-    runs = execute._as_task_runs(spec, "hash", (0, 1, 2), result)
+    half, ones = np.full((3, 4), 0.5, np.float32), np.ones(3, np.float32)
+    result = engine.RunResult(loss, half, train, ones, np.ones((3, 5), bool))
+    task = prepare(execute.dataclasses.replace(execute.suite_task("wine"), steps=8, n_depths=4))
+    spec, runs = task.spec, execute._as_task_runs(task, (0, 1, 2), result)
     assert runs.diverged_at[:2].tolist() == [spec.depths[2], spec.depths[1]] and np.isnan(runs.diverged_at[2])
     assert np.isfinite(runs.values["accuracy"][0, :2]).all() and np.isposinf(runs.values["accuracy"][0, 2:]).all()
     assert np.isposinf(runs.outcome[:2]).all() and runs.outcome[2] == 1
