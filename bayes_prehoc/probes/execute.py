@@ -9,7 +9,7 @@ cores.
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import jax
@@ -21,7 +21,7 @@ from bayes_prehoc.probes import engine
 from bayes_prehoc.probes.adapters import Adapter
 from bayes_prehoc.probes.objectives import lower_is_better
 from bayes_prehoc.probes.prepare import Prepared, prepare
-from bayes_prehoc.probes.progress import Work, expected_work, progress_bar
+from bayes_prehoc.probes.progress import expected_work, progress_bar
 from bayes_prehoc.probes.spec import ProbeSpec
 from bayes_prehoc.probes.suite import suite_task
 from bayes_prehoc.probes.texts import TextData
@@ -49,8 +49,9 @@ def probe(
     seeds : int or sequence of int
         n means 0 to n - 1. A run is a function of its seed and its task, whatever else is run.
     store : path or RunStore, optional
-        Each finished task is written there at once, and what is finished of a task when it is interrupted; runs
-        that are there already, of the same specification and backbone, are read, not run again.
+        Each group of seeds is written there as it finishes, in one transaction, so that a process that is killed loses
+        the groups in flight and no more; runs that are there already, of the same specification, weights and data, are
+        read, not run again.
     devices : sequence of jax devices, optional
         Default: the local ones.
     progress : bool
@@ -92,31 +93,32 @@ def probe(
     with progress_bar(work, progress) as bar:
         for i, task in enumerate(tasks):
             bar.set_description(task.spec.name)
-            groups = {}
+            parts = [] if stored[i] is None else [stored[i]]
+            width = _width(task, stored[i], devices)
             try:
-                _run_groups(task, needed[i], devices, groups, work[i], bar.update)
+                for group, result in _groups(task, needed[i], devices, width):
+                    parts.append(_as_task_runs(task, group, result, width))
+                    _keep(store, task, parts[-1], missing[i])
+                    bar.update(work[i].run * len(group) + (work[i].compiling if len(parts) == 1 else 0.0))
             except KeyboardInterrupt:
                 bar.close()
-                _keep(store, task, groups, missing[i])
                 sys.stderr.write(_how_to_resume(store, len(done), len(specs)) + "\n")
                 raise
-            fresh = _keep(store, task, groups, missing[i])
-            done.append(_select(_join(*(part for part in (stored[i], fresh) if part is not None)), seeds))
+            done.append(_select(_join(*parts), seeds))
     return Trajectories(tuple(done))
 
 
-def _run_groups(
-    task: Prepared,
-    seeds: tuple,
-    devices: list,
-    done: dict[tuple, engine.RunResult],
-    work: Work,
-    update: Callable[[float], object],
-) -> None:
-    """Run these seeds and put the results into `done`, group by group as they finish."""
+def _width(task: Prepared, stored: TaskRuns | None, devices: list) -> int:
+    """Seeds that are computed together: as many as those that are stored were, since that changes last digits."""
+    if stored is not None and "width" in stored.attributes:
+        return int(stored.attributes["width"])
+    return _CPU_WIDTHS[task.kind] if devices[0].platform == "cpu" else _ACCELERATOR_WIDTH
+
+
+def _groups(task: Prepared, seeds: tuple, devices: list, width: int) -> Iterator[tuple[tuple, engine.RunResult]]:
+    """Groups of these seeds with their results, as they finish."""
     if not seeds:
         return
-    width = _CPU_WIDTHS[task.kind] if devices[0].platform == "cpu" else _ACCELERATOR_WIDTH
     placed = [task.place(device, width) for device in devices]
     groups = [seeds[i : i + width] for i in range(0, len(seeds), width)]
 
@@ -133,29 +135,19 @@ def _run_groups(
         for indices in (range(len(groups))[: len(devices)], range(len(groups))[len(devices) :]):
             futures = {pool.submit(run, index): groups[index] for index in indices}
             for future in as_completed(futures):
-                group = futures[future]
-                done[group] = future.result()
-                update(work.run * len(group) + (work.compiling if len(done) == 1 else 0.0))
+                yield futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _keep(
-    store: RunStore | None, task: Prepared, groups: dict[tuple, engine.RunResult], missing: tuple
-) -> TaskRuns | None:
-    """The runs of these groups, after writing those that the store misses; None for none."""
-    if not groups:
-        return None
-    seeds = tuple(seed for group in groups for seed in group)
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *groups.values())
-    runs = _as_task_runs(task, seeds, joined)
-    new = tuple(seed for seed in seeds if seed in set(missing))
+def _keep(store: RunStore | None, task: Prepared, runs: TaskRuns, missing: tuple) -> None:
+    """Write the runs that the store misses, in one transaction."""
+    new = tuple(seed for seed in runs.seeds if seed in set(missing))
     if store and new:
         store.write(Trajectories((_select(runs, new),)), spec_hashes={runs.task: task.digest})
-    return runs
 
 
-def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult) -> TaskRuns:
+def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult, width: int) -> TaskRuns:
     spec = task.spec
     diverged = np.maximum.accumulate(~(np.isfinite(result.loss) & np.isfinite(result.train_loss)), axis=1)
     ended = diverged[:, -1]
@@ -178,7 +170,7 @@ def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult) -> Tas
         outcome_examples=examples,
         depth_unit="step",
         higher_is_better=not lower_is_better(spec.metric),
-        attributes=_attributes(spec) | {"spec_hash": task.digest},
+        attributes=_attributes(spec) | {"spec_hash": task.digest, "width": width},
         notes=task.notes,
     )
 
