@@ -22,6 +22,7 @@ from jaxtyping import Array, Int
 from bayes_prehoc.probes.learners import Learner
 from bayes_prehoc.probes.objectives import Judged, judge, metric_of, per_example
 from bayes_prehoc.probes.spec import ProbeSpec
+from bayes_prehoc.probes.stages import Layout, Stages, stages_of
 
 __all__ = ["Hyper", "Program", "RunResult", "Sets", "learning_rates", "run", "run_group", "run_key"]
 
@@ -42,22 +43,25 @@ class Program(NamedTuple):
     lengths : tuple of int
         At which batches are computed, increasing; one for all where examples do not differ.
     classes : int
-    optimizer, schedule, metric : str
+    optimizer, schedule, metric
         As in `ProbeSpec`.
+    layout : Layout
     """
 
     learner: Learner
     batch_size: int
     lengths: tuple[int, ...]
     classes: int
-    optimizer: str
-    schedule: str
+    optimizer: str | Callable
+    schedule: str | Callable
     metric: str
+    layout: Layout
 
     @classmethod
     def of(cls, spec: ProbeSpec, learner: Learner, lengths: tuple[int, ...], classes: int) -> "Program":
         """The compilation that a task needs."""
-        return cls(learner, spec.batch_size, lengths, classes, spec.optimizer, spec.schedule, spec.metric)
+        asked = spec.optimizer, spec.schedule, spec.metric
+        return cls(learner, spec.batch_size, lengths, classes, *asked, stages_of(spec)[0])
 
 
 class Hyper(NamedTuple):
@@ -65,7 +69,6 @@ class Hyper(NamedTuple):
 
     learning_rate: jax.Array
     weight_decay: jax.Array
-    steps: jax.Array
 
 
 class Sets(NamedTuple):
@@ -100,16 +103,22 @@ class Sets(NamedTuple):
 class RunResult(NamedTuple):
     """What a run leaves: metrics at D depths, the outcome, and what is known of the outcome set's m examples.
 
+    Of an example it is known whether it is right, or its loss, whichever the metric is the mean of; m is 0 if neither.
+
     Attributes
     ----------
     loss, score : float32 array (..., D)
         Mean loss and the metric on the probe set.
     train_loss : float32 array (..., D)
-        Mean loss of the training batches since the depth before.
+        Mean loss of the training batches since the depth before, or since the beginning where depths start anew.
     outcome : float32 array (...)
         The metric on the outcome set, at the horizon.
     examples : array (..., m)
-        Whether each of its examples is right, or its loss, whichever the metric is the mean of; m is 0 if neither.
+        At the horizon.
+    depth_examples : array (..., D, m)
+        At each depth; without depths unless they are asked for.
+    forked : float32 array (..., F, branches)
+        Outcomes of the continuations.
     """
 
     loss: jax.Array
@@ -117,6 +126,8 @@ class RunResult(NamedTuple):
     train_loss: jax.Array
     outcome: jax.Array
     examples: jax.Array
+    depth_examples: jax.Array
+    forked: jax.Array
 
 
 def run_key(seed: jax.Array) -> jax.Array:
@@ -125,20 +136,26 @@ def run_key(seed: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def run_group(
-    program: Program, seeds: jax.Array, start, frozen, sets: Sets, hyper: Hyper, depths: jax.Array
-) -> RunResult:
+def run_group(program: Program, seeds: jax.Array, start, frozen, sets: Sets, hyper: Hyper, stages: Stages) -> RunResult:
     """Runs of a group of seeds, uint32 array (w,); fields of the result have a leading axis w."""
 
     def run_seed(seed):
-        return run(program, run_key(seed), start, frozen, sets, hyper, depths)
+        return run(program, run_key(seed), start, frozen, sets, hyper, stages)
 
     if seeds.shape[0] == 1:
         return jax.tree.map(lambda a: a[None], run_seed(seeds[0]))
     return jax.vmap(run_seed)(seeds)
 
 
-def run(program: Program, key: jax.Array, start, frozen, sets: Sets, hyper: Hyper, depths: jax.Array) -> RunResult:
+class _State(NamedTuple):
+    """Of a run between steps."""
+
+    trained: Any
+    optimizer: Any
+    order: Int[Array, " n"]
+
+
+def run(program: Program, key: jax.Array, start, frozen, sets: Sets, hyper: Hyper, stages: Stages) -> RunResult:
     """Fine-tune once.
 
     Parameters
@@ -151,59 +168,82 @@ def run(program: Program, key: jax.Array, start, frozen, sets: Sets, hyper: Hype
     sets : Sets
         On the device.
     hyper : Hyper
-    depths : int32 array (D,)
-        Steps after which to evaluate; the last one ends the run.
+    stages : Stages
+        As `program.layout` says.
     """
     order_key, fresh_key, dropout_key = jax.random.split(key, 3)
-    learner, batch_size = program.learner, program.batch_size
-    trained = learner.start(start, fresh_key)
-    optimizer = _optimizer(program, hyper)
+    learner, batch_size, layout = program.learner, program.batch_size, program.layout
     per_epoch = sets.train_y.shape[0] // batch_size
 
-    def batch_loss(trained, x, y, step):
-        return judge(learner.logits(trained, frozen, x, jax.random.fold_in(dropout_key, step)), y).loss.mean()
+    def batch_loss(trained, x, y, key):
+        return judge(learner.logits(trained, frozen, x, key), y).loss.mean()
 
-    def loss_and_gradient(trained, rows, step):
+    def loss_and_gradient(trained, rows, key):
         x, y = jax.tree.map(lambda a: a[rows], (sets.train_x, sets.train_y))
         which = jnp.searchsorted(jnp.array(program.lengths), sets.train_length[rows].max())
         return _at_length(
-            program,
-            which,
-            lambda length: jax.value_and_grad(batch_loss)(trained, *learner.cut(x, y, length), step),
+            program, which, lambda length: jax.value_and_grad(batch_loss)(trained, *learner.cut(x, y, length), key)
         )
 
-    def train_step(step, carry):
-        trained, state, order, total = carry
-        epoch, place = step // per_epoch, step % per_epoch
-        order = jax.lax.cond(
-            place == 0, lambda: _order_of_epoch(jax.random.fold_in(order_key, epoch), program, sets), lambda: order
-        )
-        rows = jax.lax.dynamic_slice(order, (place * batch_size,), (batch_size,))
-        loss, gradient = loss_and_gradient(trained, rows, step)
-        updates, state = optimizer.update(gradient, state, trained)
-        return optax.apply_updates(trained, updates), state, order, total + loss
+    def steps(state: _State, stage: Stages):
+        """The state after a stage's steps, and the sum of their losses."""
+        keys = order_key, dropout_key
+        own = [jnp.where(stage.branch > 0, jax.random.fold_in(key, stage.branch), key) for key in keys]
+        optimizer = _optimizer(program, hyper, stage.horizon)
 
-    def stage(carry, bounds):
-        first_step, last_step, first_batch, last_batch = bounds
-        carry = jax.lax.fori_loop(first_step, last_step, train_step, (*carry, jnp.float32(0)))
-        *carry, total = carry
-        judged = _judged(program, carry[0], frozen, sets, first_batch, last_batch)
-        on_probe = jax.tree.map(lambda a: a[sets.probe], judged)
-        score = metric_of(program.metric, on_probe, program.classes)
-        on_outcome = jax.tree.map(lambda a: a[sets.outcome], judged)
-        outcome = metric_of(program.metric, on_outcome, program.classes)
-        seen = on_probe.loss.mean(), score, total / (last_step - first_step)
-        return tuple(carry), (seen, (outcome, per_example(program.metric, on_outcome)))
+        def order_at(step):
+            return _order_of_epoch(jax.random.fold_in(own[0], step // per_epoch), program, sets)
 
-    # The outcome set is judged in a stage of its own, without steps: so that judging is compiled once.
-    ends = jnp.concatenate([depths, depths[-1:]])
-    starts = jnp.concatenate([jnp.zeros(1, depths.dtype), depths])
-    is_last = jnp.arange(len(ends)) == len(depths)
-    begins = sets.outcome_begins
-    batches = jnp.where(is_last, begins, 0), jnp.where(is_last, sets.judged_y.shape[0], begins)
-    carry = trained, optimizer.init(trained), jnp.arange(per_epoch * batch_size)
-    _, (seen, told) = jax.lax.scan(stage, carry, (starts, ends, *batches))
-    return RunResult(*(a[:-1] for a in seen), *(a[-1] for a in told))
+        def step(number, carry):
+            (trained, slow, order), total = carry
+            place = number % per_epoch
+            order = jax.lax.cond(place == 0, lambda: order_at(number), lambda: order)
+            rows = jax.lax.dynamic_slice(order, (place * batch_size,), (batch_size,))
+            loss, gradient = loss_and_gradient(trained, rows, jax.random.fold_in(own[1], number))
+            updates, slow = optimizer.update(gradient, slow, trained)
+            return _State(optax.apply_updates(trained, updates), slow, order), total + loss
+
+        if layout.forks:
+            order = jax.lax.cond(stage.branch > 0, lambda: order_at(stage.first), lambda: state.order)
+            state = state._replace(order=order)
+        return jax.lax.fori_loop(stage.first, stage.last, step, (state, jnp.float32(0)))
+
+    def do(carry, stage: Stages):
+        state, slots = carry
+        if slots is not None:
+            state = jax.lax.cond(
+                stage.load >= 0, lambda: jax.tree.map(lambda kept: kept[stage.load], slots), lambda: state
+            )
+        state, total = steps(state, stage)
+        if slots is not None:
+            # A place beyond the end is dropped.
+            place = jnp.where(stage.save >= 0, stage.save, layout.slots)
+            slots = jax.tree.map(lambda kept, now: kept.at[place].set(now, mode="drop"), slots, state)
+        first = jnp.where(stage.probe > 0, 0, sets.outcome_begins)
+        last = jnp.where(stage.outcome > 0, sets.judged_y.shape[0], sets.outcome_begins)
+        judged = _judged(program, state.trained, frozen, sets, first, last)
+        on_probe, on_outcome = (jax.tree.map(lambda a, rows=r: a[rows], judged) for r in (sets.probe, sets.outcome))
+        score, outcome = (metric_of(program.metric, part, program.classes) for part in (on_probe, on_outcome))
+        outcome = jnp.where(jnp.isfinite(total + on_outcome.loss.mean()), outcome, jnp.inf)
+        seen = on_probe.loss.mean(), score, total / (stage.last - stage.first)
+        return (state, slots), (seen, (outcome, per_example(program.metric, on_outcome)))
+
+    trained = learner.start(start, fresh_key)
+    optimizer = _optimizer(program, hyper, stages.horizon[0])
+    state = _State(trained, optimizer.init(trained), jnp.arange(per_epoch * batch_size))
+    slots = None
+    if layout.slots > 1 or not layout.follow:
+        slots = jax.tree.map(lambda a: jnp.broadcast_to(a, (layout.slots, *a.shape)), state)
+    _, (seen, (outcomes, examples)) = jax.lax.scan(do, (state, slots), stages)
+
+    at_depths, ended = slice(0, layout.depths), layout.depths - 1 + layout.judged_apart
+    return RunResult(
+        *(a[at_depths] for a in seen),
+        outcomes[ended],
+        examples[ended],
+        examples[at_depths] if not layout.judged_apart else examples[:0],
+        outcomes[ended + 1 :].reshape(layout.forks, layout.branches),
+    )
 
 
 def _at_length(program: Program, which: Int[Array, ""], compute: Callable):
@@ -251,21 +291,30 @@ def _order_of_epoch(key, program: Program, sets: Sets) -> Int[Array, " n"]:
 
 def learning_rates(spec: ProbeSpec) -> np.ndarray:
     """Learning rate of the step that ends at each recorded depth, float array (D,)."""
-    schedule = _SCHEDULES[spec.schedule]
-    return np.array([float(schedule(step, spec.learning_rate, spec.steps)) for step in spec.depths - 1])
+    depths = spec.depths
+    horizons = depths if spec.depth_meaning == "per_depth" else np.full(len(depths), depths[-1])
+    schedule = _schedule(spec.schedule)
+    factors = [float(schedule(step - 1, horizon)) for step, horizon in zip(depths, horizons, strict=True)]
+    return spec.learning_rate * np.array(factors)
 
 
 _SCHEDULES = {
-    "constant": lambda step, rate, steps: rate,
-    "cosine": lambda step, rate, steps: rate * 0.5 * (1 + jnp.cos(jnp.pi * step / steps)),
-    "linear": lambda step, rate, steps: rate * (1 - step / steps),
+    "constant": lambda step, horizon: 1.0,
+    "cosine": lambda step, horizon: 0.5 * (1 + jnp.cos(jnp.pi * step / horizon)),
+    "linear": lambda step, horizon: 1 - step / horizon,
 }
 
 
-def _optimizer(program: Program, hyper: Hyper) -> optax.GradientTransformation:
-    def rate(step):
-        return _SCHEDULES[program.schedule](step, hyper.learning_rate, hyper.steps)
+def _schedule(given: str | Callable) -> Callable:
+    return _SCHEDULES[given] if isinstance(given, str) else given
 
+
+def _optimizer(program: Program, hyper: Hyper, horizon) -> optax.GradientTransformation:
+    def rate(step):
+        return hyper.learning_rate * _schedule(program.schedule)(step, horizon)
+
+    if callable(program.optimizer):
+        return program.optimizer(rate)
     if program.optimizer == "adamw":
         return optax.adamw(rate, weight_decay=hyper.weight_decay)
     return optax.chain(optax.add_decayed_weights(hyper.weight_decay), optax.sgd(rate, momentum=0.9))

@@ -22,7 +22,7 @@ from bayes_prehoc.probes.adapters import Adapter
 from bayes_prehoc.probes.objectives import lower_is_better
 from bayes_prehoc.probes.prepare import Prepared, prepare
 from bayes_prehoc.probes.progress import expected_work, progress_bar
-from bayes_prehoc.probes.spec import ProbeSpec
+from bayes_prehoc.probes.spec import ProbeSpec, name_of
 from bayes_prehoc.probes.suite import suite_task
 from bayes_prehoc.probes.texts import TextData
 from bayes_prehoc.runs import RunStore, TaskRuns, Trajectories
@@ -151,14 +151,18 @@ def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult, width:
     spec = task.spec
     diverged = np.maximum.accumulate(~(np.isfinite(result.loss) & np.isfinite(result.train_loss)), axis=1)
     ended = diverged[:, -1]
-    examples = None
+    examples = depth_examples = None
     if result.examples.shape[1]:
         # Of a run that diverged nothing is right, and no loss is finite.
-        examples = np.where(ended[:, None], False if result.examples.dtype == bool else np.inf, result.examples)
+        nothing = False if result.examples.dtype == bool else np.inf
+        examples = np.where(ended[:, None], nothing, result.examples)
+        if spec.keep_examples:
+            depth_examples = np.where(diverged[:, :, None], nothing, result.depth_examples)
     # The mean of the examples, in double precision, where the outcome is one.
     outcome = result.outcome.astype(np.float64) if examples is None else examples.mean(axis=1, dtype=np.float64)
     rate = np.broadcast_to(engine.learning_rates(spec), result.loss.shape)
     values = {spec.metric: result.score, "loss": result.loss, "train_loss": result.train_loss, "learning_rate": rate}
+    forked = result.forked.astype(np.float64) if spec.branches else None
     return TaskRuns(
         task=spec.name,
         seeds=tuple(seeds),
@@ -168,6 +172,9 @@ def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult, width:
         horizon=float(spec.steps),
         outcome=np.where(ended, np.inf, outcome),
         outcome_examples=examples,
+        depth_examples=depth_examples,
+        fork_depths=np.array(spec.fork_depths, np.float64) if spec.branches else None,
+        forked=None if forked is None else np.where(np.isfinite(forked), forked, np.inf),
         depth_unit="step",
         higher_is_better=not lower_is_better(spec.metric),
         attributes=_attributes(spec) | {"spec_hash": task.digest, "width": width},
@@ -185,6 +192,10 @@ def _attributes(spec: ProbeSpec) -> dict:
         elif isinstance(value, Adapter):
             parts = dataclasses.asdict(value) | {"modules": " ".join(value.modules)}
             found |= {f"adapter.{name}": part for name, part in parts.items()}
+        elif field.name == "fork_depths":
+            found[field.name] = " ".join(map(str, value)) or None
+        elif callable(value):
+            found[field.name] = name_of(value, field.name)
         elif field.name not in ("name", "description"):
             found[field.name] = value
     return {name: value for name, value in found.items() if value is not None}
@@ -199,25 +210,21 @@ def _stored(store: RunStore, task: str, spec_hash: str, seeds: tuple) -> TaskRun
 
 
 def _select(runs: TaskRuns, seeds: tuple) -> TaskRuns:
-    rows = [runs.seeds.index(seed) for seed in seeds]
-    return dataclasses.replace(
-        runs,
-        seeds=tuple(seeds),
-        values={name: value[rows] for name, value in runs.values.items()},
-        outcome=runs.outcome[rows],
-        outcome_examples=None if runs.outcome_examples is None else runs.outcome_examples[rows],
-    )
+    return runs.taken([runs.seeds.index(seed) for seed in seeds])
 
 
-def _join(first: TaskRuns, *others: TaskRuns) -> TaskRuns:
-    every = (first, *others)
-    examples = [runs.outcome_examples for runs in every]
+def _join(*every: TaskRuns) -> TaskRuns:
+    def joined(name):
+        parts = [getattr(runs, name) for runs in every]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    first = every[0]
+    by_run = ("outcome", "outcome_examples", "depth_examples", "forked")
     return dataclasses.replace(
         first,
         seeds=tuple(seed for runs in every for seed in runs.seeds),
         values={name: np.concatenate([runs.values[name] for runs in every]) for name in first.values},
-        outcome=np.concatenate([runs.outcome for runs in every]),
-        outcome_examples=None if examples[0] is None else np.concatenate(examples),
+        **{name: joined(name) for name in by_run},
     )
 
 

@@ -19,6 +19,7 @@ from bayes_prehoc.probes.backbones import MLPConfig, Network, Tokens, load_backb
 from bayes_prehoc.probes.engine import Hyper, Program, Sets
 from bayes_prehoc.probes.learners import Learner, SmallLearner, TransformerLearner, flat
 from bayes_prehoc.probes.spec import ProbeSpec
+from bayes_prehoc.probes.stages import stages_of
 from bayes_prehoc.probes.suite.data import SOURCES, load_data
 from bayes_prehoc.probes.texts import Encoded, TextData, encode
 
@@ -63,12 +64,12 @@ class Prepared:
     def place(self, device: jax.Device, width: int) -> tuple[Program, tuple]:
         """The program for groups of so many seeds, and its arguments on the device.
 
-        They are start, frozen, sets, hyper and depths, as `engine.run` takes them.
+        They are start, frozen, sets, hyper and stages, as `engine.run` takes them.
         """
         spec = self.spec
         learner, lengths, start, frozen, sets = self._make(device, width)
-        hyper = Hyper(np.float32(spec.learning_rate), np.float32(spec.weight_decay), np.float32(spec.steps))
-        arguments = (start, frozen, sets, hyper, spec.depths.astype(np.int32))
+        hyper = Hyper(np.float32(spec.learning_rate), np.float32(spec.weight_decay))
+        arguments = (start, frozen, sets, hyper, stages_of(spec)[1])
         return Program.of(spec, learner, lengths, self.classes), jax.device_put(arguments, device)
 
 
@@ -105,7 +106,8 @@ def _prepare_small(spec: ProbeSpec) -> Prepared:
 
     weights = sum(leaf.size for leaf in jax.tree.leaves(backbone.params))
     positions = 1 if isinstance(config, MLPConfig) else config.context
-    examples = 3 * spec.steps * spec.batch_size + len(spec.depths) * len(data.probe_y) + len(data.outcome_y)
+    steps, probed, judged = _stage_counts(spec)
+    examples = 3 * steps * spec.batch_size + probed * len(data.probe_y) + judged * len(data.outcome_y)
     digest = _digest(spec.hash, backbone.digest)
     return Prepared(spec, digest, config.kind, float(weights) * positions * examples, outputs, (), make)
 
@@ -306,8 +308,15 @@ def _multiplications(spec: ProbeSpec, learner: TransformerLearner, train: Encode
         above = (config.blocks - learner.since) * layer + head
         forward = above + (learner.since * layer if learner.stage == "tokens" else 0)
         backward, per = 2 * above, [part.mask.sum(axis=1).mean() for part in (train, probe, outcome)]
-    trained = (forward + backward) * spec.steps * spec.batch_size * per[0]
-    return float(trained + forward * (len(spec.depths) * len(probe.ids) * per[1] + len(outcome.ids) * per[2]))
+    steps, probed, judged = _stage_counts(spec)
+    trained = (forward + backward) * steps * spec.batch_size * per[0]
+    return float(trained + forward * (probed * len(probe.ids) * per[1] + judged * len(outcome.ids) * per[2]))
+
+
+def _stage_counts(spec: ProbeSpec) -> tuple[int, int, int]:
+    """Steps of a run with its continuations, and how often its probe and its outcome set are judged."""
+    _, stages = stages_of(spec)
+    return int(np.sum(stages.last - stages.first)), int(np.sum(stages.probe)), int(np.sum(stages.outcome))
 
 
 def _digest(*parts: str) -> str:

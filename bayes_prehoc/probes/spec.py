@@ -1,9 +1,11 @@
 """What a probe is asked to do: one fine-tuning task, described completely and checked when it is made."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes.adapters import Adapter
 from bayes_prehoc.probes.texts import TextData
 
-__all__ = ["ProbeSpec"]
+__all__ = ["ProbeSpec", "name_of"]
 
 # Raised when the engine or a data source changes what a run computes: runs stored before are then other runs.
 REVISION = 2
@@ -19,6 +21,7 @@ REVISION = 2
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
 HEADS = ("new", "kept")
+DEPTH_MEANINGS = ("prefix", "per_depth")
 METRICS = ("accuracy", "exact_match", "f1", "matthews", "loss")
 METRICS_OF = {
     "class": ("accuracy", "f1", "matthews", "loss"),
@@ -58,10 +61,12 @@ class ProbeSpec:
     learning_rate, weight_decay : float
     dropout : float, optional
         Default: that of the pretrained transformer, for the suite's networks none.
-    optimizer : str
-        "adamw", or "sgd" (momentum 0.9).
-    schedule : str
-        "constant", or "cosine" or "linear" decay to zero at the horizon.
+    optimizer : str or callable
+        "adamw", "sgd" (momentum 0.9), or a function that makes an optax transformation from a learning rate schedule,
+        such as `optax.lion`; it must have a name, and weight decay is its own matter.
+    schedule : str or callable
+        "constant", "cosine" or "linear" decay to zero at the horizon, or a function (step, horizon) of a name of its
+        own that gives the factor of `learning_rate`.
     head : str
         "new" draws a fresh output layer in every run, "kept" goes on with the pretrained one.
     adapter : Adapter, optional
@@ -71,6 +76,15 @@ class ProbeSpec:
         usually used.
     n_depths : int
         Number of log-spaced depths at which a run is evaluated, the last one the horizon.
+    depth_meaning : str
+        "prefix": a run is observed at its depths. "per_depth": each depth is a run of its own, from the beginning and
+        with a schedule that ends there.
+    keep_examples : bool
+        Judge the outcome set at every depth and keep what each example contributes.
+    branches : int
+        Continuations with fresh randomness, at least 2, of a run from each of `fork_depths` to the horizon; 0 for none.
+    fork_depths : tuple of int
+        Of the depths; default, where there are branches, all but the last.
     description : str
         For people; not part of the task's identity.
 
@@ -95,12 +109,16 @@ class ProbeSpec:
     data_seed: int = 0
     weight_decay: float = 0.0
     dropout: float | None = None
-    optimizer: str = "adamw"
-    schedule: str = "constant"
+    optimizer: str | Callable = "adamw"
+    schedule: str | Callable = "constant"
     head: str = "new"
     adapter: Adapter | None = None
     pooling: str | None = None
     n_depths: int = 12
+    depth_meaning: str = "prefix"
+    keep_examples: bool = False
+    branches: int = 0
+    fork_depths: tuple[int, ...] = ()
     description: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self):
@@ -112,8 +130,12 @@ class ProbeSpec:
             ("schedule", SCHEDULES),
             ("head", HEADS),
             ("metric", METRICS),
+            ("depth_meaning", DEPTH_MEANINGS),
         ):
-            if getattr(self, field) not in choices:
+            value = getattr(self, field)
+            if callable(value) and field in ("optimizer", "schedule"):
+                name_of(value, f"{where}, {field}")
+            elif value not in choices:
                 raise InputError(
                     f"{field} is {getattr(self, field)!r}", f"{where}, {field}", f"Use one of {', '.join(choices)}."
                 )
@@ -133,7 +155,27 @@ class ProbeSpec:
             raise InputError(
                 f"batch_size {self.batch_size} exceeds train_size {self.train_size}", where, "Use a smaller batch."
             )
+        if callable(self.optimizer) and self.weight_decay:
+            raise InputError(
+                f"weight_decay is {self.weight_decay}", f"{where}, weight_decay", "Build it into the optimizer."
+            )
         self._check_kind_of_data(where)
+        self._check_forks(where)
+
+    def _check_forks(self, where: str) -> None:
+        _check(self, "branches", lambda v: _is_whole(v) and (v == 0 or v >= 2), "0 or a whole number >= 2")
+        if self.branches and not self.fork_depths:
+            object.__setattr__(self, "fork_depths", tuple(self.depths[:-1].tolist()))
+        if self.fork_depths and not self.branches:
+            raise InputError("fork_depths without branches", where, "Say branches=N, at least 2.")
+        if self.branches and self.depth_meaning == "per_depth":
+            raise InputError("each depth is a run of its own", f"{where}, branches", "Fork runs of meaning 'prefix'.")
+        inner = self.depths[:-1].tolist()
+        wrong = [depth for depth in self.fork_depths if depth not in inner]
+        if wrong or list(self.fork_depths) != sorted(set(self.fork_depths)):
+            what = f"{wrong[0]!r} is no depth before the last" if wrong else "depths are not increasing"
+            listed = ", ".join(map(str, inner))
+            raise InputError(what, f"{where}, fork_depths", f"Give some of {listed}, in order.")
 
     def _is_left_to_data(self, size: str) -> bool:
         return isinstance(self.data, TextData) and getattr(self, size) is None
@@ -176,10 +218,36 @@ class ProbeSpec:
             fields["data"] = self.data.described
         if self.adapter is not None:
             fields["adapter"] = dataclasses.asdict(self.adapter)
+        for field in ("optimizer", "schedule"):
+            if callable(fields[field]):
+                fields[field] = name_of(fields[field], field)
         floats = {f.name for f in dataclasses.fields(self) if f.type in (float, float | None)}
         canonical = {k: float(v) if k in floats and v is not None else v for k, v in fields.items()}
         canonical["revision"] = REVISION
         return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def name_of(function: Callable, where: str) -> str:
+    """What identifies a function in a run store: its module and name, with the arguments of a partial.
+
+    Raises
+    ------
+    InputError
+        If it has no name that another process would find it by.
+    """
+    if isinstance(function, functools.partial):
+        arguments = ", ".join(
+            [*map(repr, function.args), *(f"{k}={v!r}" for k, v in sorted(function.keywords.items()))]
+        )
+        return f"{name_of(function.func, where)}({arguments})"
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+    if "<" in name or name.endswith("."):
+        raise InputError(f"{function!r} has no name of its own", where, "Define it as a function of a module.")
+    return name
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _finite(value) -> bool:

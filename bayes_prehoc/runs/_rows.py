@@ -10,6 +10,7 @@ import sqlite3
 import numpy as np
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.runs._extras import pack, read_extras, unpack, write_extras
 from bayes_prehoc.runs.trajectories import SetAside, TaskRuns
 
 __all__ = ["read_set_aside", "read_task", "write_task"]
@@ -30,7 +31,7 @@ def write_task(connection: sqlite3.Connection, runs: TaskRuns, spec_hash: str, w
     stored = {seed: row for row, seed in connection.execute("SELECT id, seed FROM run WHERE task = ?", (task,))}
     metrics = [_metric_id(connection, metric) for metric in runs.metrics]
     _check_examples_alike(connection, task, runs, where)
-    fresh = []
+    fresh, ids = [], []
     for row, seed in enumerate(runs.seeds):
         key = _seed_key(seed, where)
         outcome = _outcome_cells(runs, row)
@@ -46,6 +47,7 @@ def write_task(connection: sqlite3.Connection, runs: TaskRuns, spec_hash: str, w
             _merge_outcome(connection, run, outcome, f"{where}, seed {seed!r}")
             found = connection.execute("SELECT metric, depth, value FROM value WHERE run = ?", (run,))
             have = {(metric, depth): value for metric, depth, value in found}
+        ids.append(run)
         for metric, name in zip(metrics, runs.metrics, strict=True):
             values = runs.values[name][row]
             there = ~np.isnan(values)
@@ -60,6 +62,7 @@ def write_task(connection: sqlite3.Connection, runs: TaskRuns, spec_hash: str, w
                         _AGREE,
                     )
     connection.executemany("INSERT INTO value (run, metric, depth, value) VALUES (?, ?, ?, ?)", fresh)
+    write_extras(connection, ids, runs, where)
 
 
 def read_task(connection: sqlite3.Connection, task: int) -> TaskRuns:
@@ -92,7 +95,7 @@ def read_task(connection: sqlite3.Connection, task: int) -> TaskRuns:
         outcome = np.array([np.nan if run[3] is None else run[3] for run in runs], dtype=np.float64)
     examples = None
     if any(run[4] for run in runs):
-        examples = np.stack([_unpack(kind, count, blob) for *_, kind, count, blob in runs])
+        examples = np.stack([unpack(kind, count, blob) for *_, kind, count, blob in runs])
     return TaskRuns(
         task=name,
         seeds=tuple(json.loads(run[1]) for run in runs),
@@ -107,6 +110,7 @@ def read_task(connection: sqlite3.Connection, task: int) -> TaskRuns:
         higher_is_better=None if higher is None else bool(higher),
         attributes=json.loads(attributes),
         notes=tuple(json.loads(notes)),
+        **read_extras(connection, ids, depths),
     )
 
 
@@ -201,16 +205,7 @@ def _outcome_cells(runs, row):
         outcome = (1, None if np.isnan(value) else value)
     if runs.outcome_examples is None:
         return (*outcome, None, None, None)
-    examples = np.asarray(runs.outcome_examples[row])
-    if examples.dtype == bool:
-        return (*outcome, "bits", len(examples), np.packbits(examples).tobytes())
-    return (*outcome, "float32", len(examples), examples.astype("<f4").tobytes())
-
-
-def _unpack(kind, count, blob):
-    if kind == "bits":
-        return np.unpackbits(np.frombuffer(blob, dtype=np.uint8), count=count).astype(bool)
-    return np.frombuffer(blob, dtype="<f4").astype(np.float32)
+    return (*outcome, *pack(np.asarray(runs.outcome_examples[row])))
 
 
 def _merge_outcome(connection, run, new, where):

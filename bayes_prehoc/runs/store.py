@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.runs import _rows
+from bayes_prehoc.runs import _extras, _rows
 from bayes_prehoc.runs.trajectories import TaskRuns, Trajectories
 
 __all__ = ["SCHEMA_VERSION", "RunStore"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _FORMAT = "bayes_prehoc run store"
 
@@ -61,6 +61,8 @@ CREATE TABLE value (
 ) WITHOUT ROWID;
 CREATE TABLE set_aside (task TEXT PRIMARY KEY, reason TEXT NOT NULL);
 """
+_ADDED = {2: _extras.SCHEMA}
+"""What later versions of the schema add."""
 
 
 class RunStore:
@@ -246,6 +248,10 @@ class RunStore:
                 str(self.path),
                 "Update bayes-prehoc to read it.",
             )
+        if version < SCHEMA_VERSION and not self._read_only:
+            with self._transaction() as connection:
+                # Another process may have been faster.
+                _upgrade(connection, connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _create(self):
         self._connection.execute("PRAGMA journal_mode = WAL")
@@ -253,11 +259,10 @@ class RunStore:
             # Another process may have been faster.
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 return
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            meta = {"format": _FORMAT, "schema_version": str(SCHEMA_VERSION)}
+            _execute(connection, _SCHEMA)
+            meta = {"format": _FORMAT, "schema_version": "1"}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            _upgrade(connection, 1)
 
     @contextlib.contextmanager
     def _reading(self):
@@ -309,3 +314,17 @@ class RunStore:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
             return InputError("another process is writing to it", str(self.path), "Try again when it has finished.")
         return InputError(f"SQLite cannot use it ({error})", str(self.path), "Check the file and the disk it is on.")
+
+
+def _upgrade(connection, version: int) -> None:
+    """Add what the schema has gained since this version, inside the caller's transaction."""
+    for later in range(version + 1, SCHEMA_VERSION + 1):
+        _execute(connection, _ADDED[later])
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(SCHEMA_VERSION),))
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _execute(connection, script: str) -> None:
+    """The statements of a script, one by one: `executescript` would end the transaction."""
+    for statement in script.split(";"):
+        connection.execute(statement)

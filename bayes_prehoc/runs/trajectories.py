@@ -50,6 +50,12 @@ class TaskRuns:
         `outcome_metric` stands in (see `final_outcome`), and answers say so.
     outcome_examples : bool array (n, m) or None
         Per-example results behind `outcome` on one shared outcome set of m examples.
+    depth_examples : bool or float32 array (n, D, m) or None
+        The same at each depth.
+    fork_depths : float64 array (F,) or None
+        Depths at which each run was forked into continuations with fresh randomness.
+    forked : float64 array (n, F, b) or None
+        Outcomes of its b continuations from each of them; infinite for one that diverged.
     horizon : float
         Depth c_T at which a full run ends.
     horizon_assumed : bool
@@ -73,6 +79,9 @@ class TaskRuns:
     horizon_assumed: bool = False
     outcome: np.ndarray | None = None
     outcome_examples: np.ndarray | None = None
+    depth_examples: np.ndarray | None = None
+    fork_depths: np.ndarray | None = None
+    forked: np.ndarray | None = None
     depth_unit: str = "step"
     higher_is_better: bool | None = None
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -80,6 +89,14 @@ class TaskRuns:
 
     def __post_init__(self):
         shape = (len(self.seeds), len(self.depths))
+        for name, wanted in self._extra_shapes().items():
+            given = getattr(self, name)
+            if given is not None and given.shape[: len(wanted)] != wanted:
+                raise InputError(
+                    f"{name} has shape {given.shape}, expected it to begin with {wanted}",
+                    f"task {self.task!r}",
+                    "Give one row per seed and one column per depth.",
+                )
         for metric, value in self.values.items():
             if value.shape != shape:
                 raise InputError(
@@ -93,6 +110,22 @@ class TaskRuns:
             raise InputError(
                 "depths are negative or not increasing", f"task {self.task!r}", "Sort them and drop duplicates."
             )
+
+    def _extra_shapes(self) -> dict[str, tuple[int, ...]]:
+        forks = 0 if self.fork_depths is None else len(self.fork_depths)
+        return {"depth_examples": (len(self.seeds), len(self.depths)), "forked": (len(self.seeds), forks)}
+
+    def taken(self, rows) -> "TaskRuns":
+        """Some of the runs, in this order."""
+        rows = np.asarray(rows, dtype=int)
+        by_run = ("outcome", "outcome_examples", "depth_examples", "forked")
+        there = {name: getattr(self, name) for name in by_run}
+        return dataclasses.replace(
+            self,
+            seeds=tuple(self.seeds[row] for row in rows),
+            values={name: value[rows] for name, value in self.values.items()},
+            **{name: None if value is None else value[rows] for name, value in there.items()},
+        )
 
     @property
     def n_runs(self) -> int:

@@ -1,10 +1,12 @@
 """A run equals training written out as a loop, and follows from its seed alone."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from bayes_prehoc.probes import probe, suite_task
@@ -111,3 +113,72 @@ def test_a_longer_run_passes_through_the_shorter_one(variant):
     for depth in shared:
         a, b = short.depths.tolist().index(depth), long.depths.tolist().index(depth)
         assert one.values["loss"][0, a] == pytest.approx(other.values["loss"][0, b], rel=1e-6)
+
+
+def test_examples_at_every_depth_are_those_of_shorter_runs(variant):
+    """With a constant rate a run that ends at a depth is the beginning of one that goes on."""
+    long = probe(variant(keep_examples=True), 2, progress=False)["small"]
+    for place, depth in enumerate(long.depths[1:], 1):
+        short = probe(variant(steps=int(depth)), 2, progress=False)["small"]
+        np.testing.assert_array_equal(long.depth_examples[:, place], short.outcome_examples)
+    np.testing.assert_array_equal(long.depth_examples[:, -1], long.outcome_examples)
+    plain = probe(variant(), 2, progress=False)["small"]
+    np.testing.assert_array_equal(plain.outcome, long.outcome)
+    assert plain.depth_examples is None
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_depths_that_start_anew_are_runs_of_their_own(variant, schedule):
+    runs = probe(variant(depth_meaning="per_depth", schedule=schedule), 2, progress=False)["small"]
+    for place, depth in enumerate(runs.depths):
+        alone = probe(variant(steps=int(depth), schedule=schedule), 2, progress=False)["small"]
+        for metric in ("loss", "accuracy", "learning_rate"):
+            np.testing.assert_allclose(
+                runs.values[metric][:, place], alone.values[metric][:, -1], rtol=2e-5, atol=1e-12
+            )
+    np.testing.assert_array_equal(runs.outcome, alone.outcome)
+
+
+def test_forks_go_on_from_the_run_with_other_randomness(variant):
+    """They differ from each other, leave the run as it is, and are a function of seed, depth and branch."""
+    plain = probe(variant(dropout=0.2), 20, progress=False)["small"]
+    spec = variant(dropout=0.2, branches=3)
+    runs = probe(spec, 20, progress=False)["small"]
+    assert runs.fork_depths.tolist() == spec.depths[:-1].tolist() and runs.forked.shape == (20, 3, 3)
+    np.testing.assert_allclose(runs.values["loss"], plain.values["loss"], rtol=1e-5)
+    assert np.mean([len(set(own)) > 1 for own in runs.forked[:, 0]]) > 0.7, "outcomes are in steps of 1 / 90"
+    some = probe(spec, [4, 2], progress=False)["small"]
+    np.testing.assert_array_equal(some.forked, runs.forked[[4, 2]])
+    last = probe(variant(dropout=0.2, branches=3, fork_depths=spec.fork_depths[2:]), [4, 2], progress=False)["small"]
+    # Another program: an example on the edge may fall to the other side.
+    np.testing.assert_allclose(last.forked[:, 0], runs.forked[[4, 2], 2], atol=1.5 / 90)
+
+
+def test_forks_spread_less_the_later_they_begin(variant):
+    """And those of the first step about as far as the runs do: head and first step tell little here."""
+    spec = variant(steps=40, learning_rate=1e-2, branches=8, n_depths=5, weight_decay=0.0)
+    runs = probe(spec, 48, progress=False)["small"]
+    within = runs.forked.var(axis=2, ddof=1).mean(axis=0)
+    assert within[-1] < 0.5 * within[0] and within[0] < 2.0 * runs.outcome.var(ddof=1)
+
+
+def test_forks_of_a_run_that_diverges_diverge(variant):
+    runs = probe(variant(learning_rate=1e30, branches=2), 2, progress=False)["small"]
+    assert np.isposinf(runs.forked).all()
+
+
+def half(step, horizon):
+    """A schedule: half the rate after half the steps."""
+    return jnp.where(step < horizon / 2, 1.0, 0.5)
+
+
+def test_any_optax_transformation_and_schedule_will_do(variant):
+    adamw = functools.partial(optax.adamw, weight_decay=0.1)
+    ours, given = (
+        probe(variant(**kw), 2, progress=False)["small"] for kw in ({}, {"optimizer": adamw, "weight_decay": 0.0})
+    )
+    np.testing.assert_allclose(given.values["loss"], ours.values["loss"], rtol=1e-5)
+    assert given.attributes["optimizer"] == "optax._src.alias.adamw(weight_decay=0.1)"
+    lion = probe(variant(optimizer=optax.lion, weight_decay=0.0, schedule=half), 2, progress=False)["small"]
+    assert lion.values["learning_rate"][0, [0, -1]] == pytest.approx([3e-3, 1.5e-3])
+    assert np.abs(lion.values["loss"] - ours.values["loss"]).max() > 1e-3

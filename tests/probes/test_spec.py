@@ -1,10 +1,14 @@
 """A specification is checked when it is made, and its hash is its identity."""
 
 import dataclasses
+import functools
 
+import optax
 import pytest
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.probes import Adapter
+from bayes_prehoc.probes.spec import name_of
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,12 @@ from bayes_prehoc.errors import InputError
         ("probe_label_noise", -0.1),
         ("dropout", float("inf")),
         ("batch_size", 49),
+        ("depth_meaning", "budget"),
+        ("branches", 1),
+        ("fork_depths", (1,)),
+        ("adapter", Adapter()),
+        ("pooling", "mean"),
+        ("optimizer", lambda rate: rate),
     ],
 )
 def test_impossible_values_name_the_field(variant, field, value):
@@ -55,3 +65,23 @@ def test_hash_follows_what_is_run_and_nothing_else(small, variant):
     changed = {"steps": 21, "data_seed": 1, "label_noise": 0.1, "learning_rate": 1e-3, "head": "kept", "name": "other"}
     hashes = {dataclasses.replace(small, **{field: value}).hash for field, value in changed.items()}
     assert len(hashes | {small.hash}) == len(changed) + 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"branches": 2, "fork_depths": (20,)}, "20 is no depth before the last"),
+        ({"branches": 2, "fork_depths": (3, 1)}, "not increasing"),
+        ({"branches": 2, "depth_meaning": "per_depth"}, "each depth is a run of its own"),
+        ({"optimizer": optax.lion}, "weight_decay is 0.1.*Build it into the optimizer"),
+    ],
+)
+def test_what_does_not_go_together_is_explained(variant, fields, words):
+    with pytest.raises(InputError, match=words):
+        variant(**fields)
+
+
+def test_functions_are_told_apart_by_their_names(variant):
+    named = [optax.lion, functools.partial(optax.lion, b1=0.8), functools.partial(optax.lion, b1=0.9), "adamw"]
+    assert len({variant(optimizer=optimizer, weight_decay=0.0).hash for optimizer in named}) == 4
+    assert name_of(functools.partial(optax.lion, b1=0.8), "here") == f"{optax.lion.__module__}.lion(b1=0.8)"

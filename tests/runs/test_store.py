@@ -1,6 +1,7 @@
 """The run store: exact round trips, idempotent writes, conflicts, versions, partial seeds."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import sqlite3
@@ -52,6 +53,16 @@ def _dump(path):
     return dump
 
 
+def forked(runs, kind=bool):
+    """The same runs with forks, one of which diverged, and with examples at each depth."""
+    rng = np.random.default_rng(1)
+    outcomes = rng.uniform(size=(runs.n_runs, 2, 4))
+    outcomes[0, 1, 2] = np.inf
+    examples = rng.uniform(size=(*runs.values["loss"].shape, 11))
+    examples = examples > 0.5 if kind is bool else examples.astype(np.float32)
+    return dataclasses.replace(runs, fork_depths=runs.depths[:2], forked=outcomes, depth_examples=examples)
+
+
 @pytest.mark.parametrize("examples", ["bool", "float32"])
 def test_round_trip_is_exact(task_runs, tmp_path, examples):
     tasks = (
@@ -60,6 +71,7 @@ def test_round_trip_is_exact(task_runs, tmp_path, examples):
         task_runs("all nan outcome", outcome=np.full(3, np.nan), outcome_examples=None),
         task_runs("assumed", horizon_assumed=True, attributes={}, notes=(), horizon=1e300),
         task_runs("big seeds", seeds=(2**63, -1, "1", 1)),
+        forked(task_runs("forked")),
     )
     written = Trajectories(tasks, (SetAside("other", "one run only"),))
     with RunStore(tmp_path / "r.db") as store:
@@ -255,13 +267,13 @@ def test_read_runs_sets_unusable_tasks_of_a_store_aside(task_runs, tmp_path):
 def test_schema_is_versioned_and_in_wal_mode(tmp_path):
     path = tmp_path / "r.db"
     with RunStore(path) as store:
-        assert store.schema_version == 1
+        assert store.schema_version == 2
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert ("schema_version", "1") in connection.execute("SELECT * FROM meta").fetchall()
-        connection.execute("PRAGMA user_version = 2")
+        assert ("schema_version", "2") in connection.execute("SELECT * FROM meta").fetchall()
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(InputError, match="schema version 2, this package reads up to 1. Update bayes-prehoc"):
+    with pytest.raises(InputError, match="schema version 3, this package reads up to 2. Update bayes-prehoc"):
         RunStore(path)
 
 
@@ -331,3 +343,41 @@ def test_a_writer_that_waits_too_long_is_told_why(task_runs, tmp_path, monkeypat
         with busy._transaction(), pytest.raises(InputError, match="another process is writing"):
             store.write(Trajectories((task_runs(),)))
         assert store.tasks() == ()
+
+
+@pytest.mark.parametrize("kind", [bool, np.float32])
+def test_forks_and_examples_are_written_once_and_must_agree(task_runs, tmp_path, kind):
+    runs = forked(task_runs(), kind)
+    with RunStore(tmp_path / "r.db") as store:
+        store.write(Trajectories((runs.taken([0, 2]),)))
+        store.write(Trajectories((runs,)))
+        read = store.read()["a"]
+        rows = [read.seeds.index(seed) for seed in runs.seeds]
+        np.testing.assert_array_equal(read.forked[rows], runs.forked)
+        np.testing.assert_array_equal(read.depth_examples[rows], runs.depth_examples)
+        assert read.depth_examples.dtype == np.dtype(kind)
+        for name in ("forked", "depth_examples"):
+            other = getattr(runs, name).copy()
+            other[1, 0, 0] = 1 - other[1, 0, 0]
+            with pytest.raises(InputError, match=f"{name.removesuffix('ed').replace('_', ' ')} at depth 0 differs"):
+                store.write(Trajectories((dataclasses.replace(runs, **{name: other}),)))
+        store.write(Trajectories((_rows(task_runs(seeds=(7,)), [0]),)))
+        assert store.read()["a"].forked is None, "one run has no forks"
+
+
+def test_forks_have_a_row_for_each_run(task_runs):
+    with pytest.raises(InputError, match="forked has shape .2, 2, 4., expected it to begin with .3, 2."):
+        dataclasses.replace(forked(task_runs()), forked=np.zeros((2, 2, 4)))
+
+
+def test_a_store_of_schema_1_is_read_and_upgraded_when_it_may_be_written(task_runs, tmp_path):
+    path = tmp_path / "r.db"
+    with RunStore(path) as store:
+        store.write(Trajectories((task_runs(),)))
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript("DROP TABLE fork; DROP TABLE depth_examples; PRAGMA user_version = 1;")
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+    with RunStore(path) as store:
+        assert store.schema_version == 2 and store.read()["a"].forked is None
+        store.write(Trajectories((forked(task_runs("b")),)))
+        assert store.read()["b"].forked.shape == (3, 2, 4)
