@@ -9,7 +9,7 @@ cores.
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import jax
@@ -31,6 +31,8 @@ __all__ = ["probe"]
 
 _CPU_WIDTHS = {"mlp": 16, "decoder": 1, "transformer": 1, "head": 32}
 _ACCELERATOR_WIDTH = 64
+DESCRIPTOR = "descriptor."
+"""Before the names of static descriptors among a task's attributes."""
 
 
 def probe(
@@ -62,8 +64,9 @@ def probe(
     Trajectories
         Per task, values "loss" (nats, or squared error) and the metric on the probe set, "train_loss" and
         "learning_rate" at the spec's depths, the outcome on the disjoint outcome set, and what each of its examples
-        contributed where the metric is a mean. A run whose loss is not finite is kept: all its values are +inf from
-        that depth on, and its outcome is +inf.
+        contributed where the metric is a mean; the spec's fields and static descriptors (`probes.descriptors`) as
+        attributes. A run whose loss is not finite is kept: all its values are +inf from that depth on, and its
+        outcome is +inf.
 
     Raises
     ------
@@ -94,10 +97,10 @@ def probe(
         for i, task in enumerate(tasks):
             bar.set_description(task.spec.name)
             parts = [] if stored[i] is None else [stored[i]]
-            width = _width(task, stored[i], devices)
+            known = {} if stored[i] is None else stored[i].attributes
             try:
-                for group, result in _groups(task, needed[i], devices, width):
-                    parts.append(_as_task_runs(task, group, result, width))
+                for group, result, found in _groups(task, needed[i], devices, known):
+                    parts.append(_as_task_runs(task, group, result, found))
                     _keep(store, task, parts[-1], missing[i])
                     bar.update(work[i].run * len(group) + (work[i].compiling if len(parts) == 1 else 0.0))
             except KeyboardInterrupt:
@@ -108,17 +111,19 @@ def probe(
     return Trajectories(tuple(done))
 
 
-def _width(task: Prepared, stored: TaskRuns | None, devices: list) -> int:
-    """Seeds that are computed together: as many as those that are stored were, since that changes last digits."""
-    if stored is not None and "width" in stored.attributes:
-        return int(stored.attributes["width"])
-    return _CPU_WIDTHS[task.kind] if devices[0].platform == "cpu" else _ACCELERATOR_WIDTH
+def _groups(
+    task: Prepared, seeds: tuple, devices: list, known: Mapping
+) -> Iterator[tuple[tuple, engine.RunResult, dict]]:
+    """Groups of these seeds with their results, as they finish, and what was found out about the task.
 
-
-def _groups(task: Prepared, seeds: tuple, devices: list, width: int) -> Iterator[tuple[tuple, engine.RunResult]]:
-    """Groups of these seeds with their results, as they finish."""
+    What depends on the machine in its last digits, and is already known, stays as it is.
+    """
     if not seeds:
         return
+    usual = _CPU_WIDTHS[task.kind] if devices[0].platform == "cpu" else _ACCELERATOR_WIDTH
+    # Seeds that are computed together change each other's last digits.
+    width = int(known.get("width", usual))
+    described = {name: value for name, value in known.items() if name.startswith(DESCRIPTOR)}
     placed = [task.place(device, width) for device in devices]
     groups = [seeds[i : i + width] for i in range(0, len(seeds), width)]
 
@@ -129,13 +134,18 @@ def _groups(task: Prepared, seeds: tuple, devices: list, width: int) -> Iterator
         result = engine.run_group(program, jax.device_put(filled, devices[place]), *arguments)
         return jax.tree.map(lambda a: np.asarray(a)[: len(group)], result)
 
+    def describe() -> dict:
+        return {"width": width} | (described or {DESCRIPTOR + k: v for k, v in task.describe(*placed[0]).items()})
+
     pool = ThreadPoolExecutor(_workers(devices))
     try:
+        # While the first group compiles there is room for it.
+        found = pool.submit(describe)
         # The first group of each device compiles for the others.
         for indices in (range(len(groups))[: len(devices)], range(len(groups))[len(devices) :]):
             futures = {pool.submit(run, index): groups[index] for index in indices}
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                yield futures[future], future.result(), found.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -147,7 +157,7 @@ def _keep(store: RunStore | None, task: Prepared, runs: TaskRuns, missing: tuple
         store.write(Trajectories((_select(runs, new),)), spec_hashes={runs.task: task.digest})
 
 
-def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult, width: int) -> TaskRuns:
+def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult, found: dict) -> TaskRuns:
     spec = task.spec
     diverged = np.maximum.accumulate(~(np.isfinite(result.loss) & np.isfinite(result.train_loss)), axis=1)
     ended = diverged[:, -1]
@@ -177,7 +187,7 @@ def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult, width:
         forked=None if forked is None else np.where(np.isfinite(forked), forked, np.inf),
         depth_unit="step",
         higher_is_better=not lower_is_better(spec.metric),
-        attributes=_attributes(spec) | {"spec_hash": task.digest, "width": width},
+        attributes=_attributes(spec) | {"spec_hash": task.digest} | found,
         notes=task.notes,
     )
 

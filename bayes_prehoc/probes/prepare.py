@@ -16,6 +16,7 @@ import numpy as np
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes.adapters import Adapter
 from bayes_prehoc.probes.backbones import MLPConfig, Network, Tokens, load_backbone, load_pretrained
+from bayes_prehoc.probes.descriptors import describe
 from bayes_prehoc.probes.engine import Hyper, Program, Sets
 from bayes_prehoc.probes.learners import Learner, SmallLearner, TransformerLearner, flat
 from bayes_prehoc.probes.spec import ProbeSpec
@@ -31,6 +32,8 @@ LENGTH_STEP = 8
 """Lengths at which texts are computed are multiples of it."""
 LENGTHS = 4
 """How many there are at most."""
+DESCRIBED = 1024
+"""Training examples whose features are looked at beforehand."""
 CACHE_BYTES = 4 << 30
 """What may be kept of hidden states."""
 
@@ -60,6 +63,7 @@ class Prepared:
     classes: int
     notes: tuple[str, ...]
     _make: Any
+    _features: Any = None
 
     def place(self, device: jax.Device, width: int) -> tuple[Program, tuple]:
         """The program for groups of so many seeds, and its arguments on the device.
@@ -71,6 +75,11 @@ class Prepared:
         hyper = Hyper(np.float32(spec.learning_rate), np.float32(spec.weight_decay))
         arguments = (start, frozen, sets, hyper, stages_of(spec)[1])
         return Program.of(spec, learner, lengths, self.classes), jax.device_put(arguments, device)
+
+    def describe(self, program: Program, arguments: tuple) -> dict[str, float]:
+        """Static descriptors, from what `place` gave."""
+        start, frozen, sets, *_ = arguments
+        return describe(program, start, frozen, sets, self._features(arguments) if self._features else None)
 
 
 def prepare(spec: ProbeSpec) -> Prepared:
@@ -151,10 +160,21 @@ def _prepare_texts(spec: ProbeSpec) -> Prepared:
         read = {path: value for path, value in on_device.items() if _is_needed(path, stage, since)}
         return learner, lengths, start, read, sets
 
+    def features(arguments):
+        """Of some training examples, with their targets."""
+        if stage == "pooled":
+            return np.asarray(arguments[2].train_x), train.target
+        if classifier is None:
+            return None
+        reader, some = dataclasses.replace(learner, stage="pooled"), train.take(slice(DESCRIBED))
+        return _cached(reader, params, some, _lengths([some.mask.sum(axis=1)])), some.target
+
     notes = (f"{texts.cut} texts were cut to {spec.data.longest} tokens",) if texts.cut else ()
     digest = _digest(spec.hash, pretrained.digest, texts.digest)
     work = _multiplications(spec, learner, train, probe, outcome)
-    return Prepared(spec, digest, "head" if stage == "pooled" else "transformer", work, max(outputs, 2), notes, make)
+    return Prepared(
+        spec, digest, "head" if stage == "pooled" else "transformer", work, max(outputs, 2), notes, make, features
+    )
 
 
 def _split(spec: ProbeSpec, texts) -> tuple[Encoded, Encoded, Encoded]:

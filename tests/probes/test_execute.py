@@ -112,7 +112,7 @@ def test_a_run_that_diverges_midway_is_finite_before():
     right, none = np.ones((3, 5), bool), np.zeros((3, 0, 0), np.float32)
     result = engine.RunResult(loss, half, train, ones, right, right[:, None][:, :0], none)
     task = prepare(execute.dataclasses.replace(execute.suite_task("wine"), steps=8, n_depths=4))
-    spec, runs = task.spec, execute._as_task_runs(task, (0, 1, 2), result, 16)
+    spec, runs = task.spec, execute._as_task_runs(task, (0, 1, 2), result, {"width": 16})
     assert runs.diverged_at[:2].tolist() == [spec.depths[2], spec.depths[1]] and np.isnan(runs.diverged_at[2])
     assert np.isfinite(runs.values["accuracy"][0, :2]).all() and np.isposinf(runs.values["accuracy"][0, 2:]).all()
     assert np.isposinf(runs.outcome[:2]).all() and runs.outcome[2] == 1

@@ -168,6 +168,16 @@ def test_seeds_are_the_same_alone_and_in_company(model):
     assert len({tuple(row) for row in company.values["loss"]}) == 3
 
 
+def test_descriptors_are_recorded_and_stay_what_they_were(model, tmp_path, monkeypatch):
+    asked = spec(model("bert"), adapter=Adapter(kind="lora", layers=1, rank=2))
+    first = probe(asked, 1, store=tmp_path / "runs.db", progress=False)["t"].attributes
+    found = {name.removeprefix("descriptor."): value for name, value in first.items() if "descriptor." in name}
+    assert found["train_size"] == 60 and 2 <= found["length"] <= 15 and found["classes"] == 2
+    assert 0.5 < found["label_entropy"] < 0.7 and found["gradient_norm"] > 0 and np.isfinite(found["logme"])
+    monkeypatch.setattr("bayes_prehoc.probes.prepare.describe", None)
+    assert probe(asked, 2, store=tmp_path / "runs.db", progress=False)["t"].attributes == first
+
+
 def test_runs_are_stored_and_not_repeated(model, tmp_path, monkeypatch):
     folder = model("bert")
     first = probe(spec(folder, metric="f1"), 2, store=tmp_path / "runs.db", progress=False)["t"]
