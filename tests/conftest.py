@@ -1,6 +1,9 @@
 """Settings of the test run: shape checking of the numerical modules, strict jax, and where recorded runs lie."""
 
+import functools
+import gc
 import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -36,3 +39,39 @@ def data_folder():
     if not folder.is_dir():
         pytest.skip(f"no data folder at {folder} (set BAYES_PREHOC_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Function that gives the folder of a tiny checkpoint (`tests/probes/references`) that reads words w3 to w47."""
+    transformers, tokenizers = (pytest.importorskip(name) for name in ("transformers", "tokenizers"))
+    words = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2} | {f"w{i}": i for i in range(3, 48)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[PAD]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A", pair="[CLS] $A [SEP] $B:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+
+    @functools.cache
+    def made(variant):
+        folder = tmp_path_factory.mktemp("models") / variant
+        shutil.copytree(ROOT / "tests" / "probes" / "references" / variant, folder)
+        fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[SEP]")
+        fast.save_pretrained(folder)
+        return str(folder)
+
+    return made
+
+
+MOST_MAPPINGS = 20_000
+"""Every compiled program maps memory; a process may have 65,530 mappings on a usual Linux, and dies beyond."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Let compiled programs go after a module of tests, once there are many."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()

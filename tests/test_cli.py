@@ -140,6 +140,9 @@ def test_without_arguments_it_introduces_itself():
 
 
 MISTAKES = [
+    ("probe --model here --data train.tsv", ["--eval, --text, --label missing", "Give all five"]),
+    ("probe wine --model a --data b --eval c --text d --label e", ["Give built-in tasks, or a model with data"]),
+    ("probe --model ./none --data b --eval c --text d --label e", ["./none", "no such folder"]),
     ("nonsense", ["nonsense", "--help"]),
     ("fit", ["RUNS", "bayes-prehoc fit --help"]),
     ("fit runs.csv", ["--out", "bayes-prehoc fit --help"]),
@@ -431,6 +434,41 @@ def test_probe_stores_runs_and_does_not_repeat_them(tmp_path, monkeypatch):
     monkeypatch.setattr("bayes_prehoc.probes.execute.engine.run_group", None)
     code, again, _ = run("probe", "--seeds", "2", "--store", store, "--json")
     assert (code, again) == (0, out)
+
+
+def test_a_pretrained_model_is_probed_on_texts(tmp_path, tiny_model):
+    """Columns by name with a header and by position without one."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join(f"w{i}" for i in rng.integers(3, 48, rng.integers(2, 9))) for _ in range(60)]
+    table = pd.DataFrame({"sentence": texts, "label": rng.integers(0, 2, 60)})
+    table.to_csv(tmp_path / "train.tsv", sep="\t", index=False)
+    table.to_csv(tmp_path / "bare.tsv", sep="\t", index=False, header=False)
+    command = [
+        "probe",
+        "--model",
+        tiny_model("bert"),
+        "--adapter",
+        "lora",
+        "--layers",
+        "1",
+        "--rank",
+        "2",
+        "--steps",
+        "4",
+    ]
+    command += ["--batch-size", "8", "--seeds", "2", "--store", str(tmp_path / "runs.db"), "--json", "--name", "mine"]
+
+    def on(name, text, label):
+        return run(*command, "--data", tmp_path / name, "--eval", tmp_path / name, "--text", text, "--label", label)
+
+    code, out, err = on("train.tsv", "sentence", "label")
+    (task,) = json.loads(out)["tasks"]
+    assert code == 0 and (task["task"], task["runs"], task["outcome_metric"]) == ("mine", 2, "accuracy"), err
+    first = bp.read_runs(tmp_path / "runs.db")["mine"]
+    assert on("bare.tsv", "0", "1")[0] == 0
+    np.testing.assert_array_equal(first.outcome, bp.read_runs(tmp_path / "runs.db")["mine"].outcome)
+    code, _, err = on("bare.tsv", "sentence", "label")
+    assert code == 2 and "no column 'sentence'" in err and "give positions" in err and err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -74,14 +74,21 @@ def probe(
         For no, duplicate or impossible seeds, an unknown task, a missing backbone or missing data.
     """
     specs, seeds = _check_specs(spec_or_specs), _check_seeds(seeds)
-    if isinstance(store, str | os.PathLike):
-        with RunStore(store) as opened:
-            return probe(specs, seeds, store=opened, devices=devices, progress=progress)
     devices = list(devices) if devices is not None else jax.local_devices()
     if not devices:
         raise InputError("no devices", "devices", "Leave it out, or give some of jax.devices().")
-
     tasks = [prepare(spec) for spec in specs]
+    # A mistake leaves no file behind.
+    if isinstance(store, str | os.PathLike):
+        with RunStore(store) as opened:
+            return _probe(tasks, seeds, opened, devices, progress)
+    return _probe(tasks, seeds, store, devices, progress)
+
+
+def _probe(
+    tasks: Sequence[Prepared], seeds: tuple[int, ...], store: RunStore | None, devices: list, progress: bool
+) -> Trajectories:
+    specs = [task.spec for task in tasks]
     hashes = [task.digest for task in tasks]
     there = [set(store.seeds(s.name, h)) if store else set() for s, h in zip(specs, hashes, strict=True)]
     missing = [tuple(s for s in seeds if s not in have) for have in there]
@@ -96,13 +103,14 @@ def probe(
     with progress_bar(work, progress) as bar:
         for i, task in enumerate(tasks):
             bar.set_description(task.spec.name)
-            parts = [] if stored[i] is None else [stored[i]]
-            known = {} if stored[i] is None else stored[i].attributes
+            known, parts = ({}, []) if stored[i] is None else (stored[i].attributes, [stored[i]])
+            compiling = work[i].compiling
             try:
-                for group, result, found in _groups(task, needed[i], devices, known):
+                for group, result, found in _groups(task, needed[i], devices, known, progress):
                     parts.append(_as_task_runs(task, group, result, found))
                     _keep(store, task, parts[-1], missing[i])
-                    bar.update(work[i].run * len(group) + (work[i].compiling if len(parts) == 1 else 0.0))
+                    bar.update(work[i].run * len(group) + compiling)
+                    compiling = 0.0
             except KeyboardInterrupt:
                 bar.close()
                 sys.stderr.write(_how_to_resume(store, len(done), len(specs)) + "\n")
@@ -112,7 +120,7 @@ def probe(
 
 
 def _groups(
-    task: Prepared, seeds: tuple, devices: list, known: Mapping
+    task: Prepared, seeds: tuple, devices: list, known: Mapping, show: bool
 ) -> Iterator[tuple[tuple, engine.RunResult, dict]]:
     """Groups of these seeds with their results, as they finish, and what was found out about the task.
 
@@ -124,7 +132,7 @@ def _groups(
     # Seeds that are computed together change each other's last digits.
     width = int(known.get("width", usual))
     described = {name: value for name, value in known.items() if name.startswith(DESCRIPTOR)}
-    placed = [task.place(device, width) for device in devices]
+    placed = [task.place(device, width, show) for device in devices]
     groups = [seeds[i : i + width] for i in range(0, len(seeds), width)]
 
     def run(index: int) -> engine.RunResult:

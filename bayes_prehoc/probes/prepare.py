@@ -8,10 +8,12 @@ which always fit.
 import dataclasses
 import functools
 import hashlib
+import sys
 from typing import Any
 
 import jax
 import numpy as np
+from tqdm.auto import tqdm
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes.adapters import Adapter
@@ -30,8 +32,9 @@ EVALUATED_AT_ONCE, SMALL_AT_ONCE = 64, 256
 """Texts of a batch of evaluation, and examples of the suite's."""
 LENGTH_STEP = 8
 """Lengths at which texts are computed are multiples of it."""
-LENGTHS = 4
-"""How many there are at most."""
+LENGTHS, KEPT_LENGTHS = 4, 10
+"""How many there are at most, in training and judging, and in computing what is kept."""
+BAR = {"unit": "text", "file": sys.stderr, "leave": False}
 DESCRIBED = 1024
 """Training examples whose features are looked at beforehand."""
 CACHE_BYTES = 4 << 30
@@ -65,13 +68,14 @@ class Prepared:
     _make: Any
     _features: Any = None
 
-    def place(self, device: jax.Device, width: int) -> tuple[Program, tuple]:
+    def place(self, device: jax.Device, width: int, show: bool = False) -> tuple[Program, tuple]:
         """The program for groups of so many seeds, and its arguments on the device.
 
-        They are start, frozen, sets, hyper and stages, as `engine.run` takes them.
+        They are start, frozen, sets, hyper and stages, as `engine.run` takes them. With `show`, how far the computation
+        of what is kept has come is shown on stderr.
         """
         spec = self.spec
-        learner, lengths, start, frozen, sets = self._make(device, width)
+        learner, lengths, start, frozen, sets = self._make(device, width, show)
         hyper = Hyper(np.float32(spec.learning_rate), np.float32(spec.weight_decay))
         arguments = (start, frozen, sets, hyper, stages_of(spec)[1])
         return Program.of(spec, learner, lengths, self.classes), jax.device_put(arguments, device)
@@ -106,7 +110,7 @@ def _prepare_small(spec: ProbeSpec) -> Prepared:
         )
     learner = SmallLearner(config, outputs, spec.head, spec.dropout or 0.0)
 
-    def make(device, width):
+    def make(device, width, show):
         needed = learner.lengths(data.train_x).astype(np.int32)
         lengths = (int(needed.max()),)
         pairs = [(data.probe_x, data.probe_y), (data.outcome_x, data.outcome_y)]
@@ -148,12 +152,14 @@ def _prepare_texts(spec: ProbeSpec) -> Prepared:
     learner = TransformerLearner(network, stage, since, embeddings, trained, fresh)
     frozen = {path: value for path, value in params.items() if path not in trained}
 
-    def make(device, width):
+    def make(device, width, show):
         on_device = jax.device_put(frozen, device)
         needed = [part.mask.sum(axis=1).astype(np.int32) for part in (train, probe, outcome)]
         # Seeds that are computed together would compute every length.
-        lengths = _lengths(needed) if width == 1 and stage != "pooled" else (int(max(map(np.max, needed))),)
-        held = [_cached(learner, on_device, part, lengths) for part in (train, probe, outcome)]
+        lengths = _lengths(needed, LENGTHS) if width == 1 and stage != "pooled" else (int(max(map(np.max, needed))),)
+        total = sum(len(part.ids) for part in (train, probe, outcome))
+        with tqdm(total=total, desc="features", disable=not show or stage == "tokens", **BAR) as bar:
+            held = [_cached(learner, on_device, part, bar.update) for part in (train, probe, outcome)]
         judged = _judged_sets(learner, [(held[1], probe.target), (held[2], outcome.target)], lengths, EVALUATED_AT_ONCE)
         sets = Sets(held[0], train.target, needed[0], *judged)
         start = {path: params[path] for path in trained}
@@ -167,7 +173,7 @@ def _prepare_texts(spec: ProbeSpec) -> Prepared:
         if classifier is None:
             return None
         reader, some = dataclasses.replace(learner, stage="pooled"), train.take(slice(DESCRIBED))
-        return _cached(reader, params, some, _lengths([some.mask.sum(axis=1)])), some.target
+        return _cached(reader, params, some), some.target
 
     notes = (f"{texts.cut} texts were cut to {spec.data.longest} tokens",) if texts.cut else ()
     digest = _digest(spec.hash, pretrained.digest, texts.digest)
@@ -245,10 +251,10 @@ def _tokens(encoded: Encoded) -> Tokens:
     return Tokens(encoded.ids, encoded.mask, encoded.types)
 
 
-def _lengths(needed) -> tuple[int, ...]:
+def _lengths(needed, count: int) -> tuple[int, ...]:
     """At which texts are computed: quantiles of what they need, rounded up, and the longest."""
     every = np.concatenate(needed)
-    quantiles = np.quantile(every, np.linspace(0.0, 1.0, LENGTHS + 1)[1:-1])
+    quantiles = np.quantile(every, np.linspace(0.0, 1.0, count + 1)[1:-1])
     rounded = {int(np.ceil(q / LENGTH_STEP)) * LENGTH_STEP for q in quantiles}
     longest = int(every.max())
     return (*sorted(length for length in rounded if length < longest), longest)
@@ -265,12 +271,14 @@ def _kept(learner: TransformerLearner, frozen: dict, tokens: Tokens):
     return learner.cache(frozen, tokens)
 
 
-def _cached(learner: TransformerLearner, frozen: dict, encoded: Encoded, lengths: tuple[int, ...]):
+def _cached(learner: TransformerLearner, frozen: dict, encoded: Encoded, update=lambda count: None):
     """What examples hold at the learner's stage, in their order; hidden states are zero where texts have ended."""
     if learner.stage == "tokens":
         return _tokens(encoded)
     made: Any = None
-    for i, rows in _by_length(encoded.mask.sum(axis=1), lengths):
+    needed = encoded.mask.sum(axis=1)
+    lengths = _lengths([needed], KEPT_LENGTHS)
+    for i, rows in _by_length(needed, lengths):
         length = lengths[i]
         for first in range(0, len(rows), EVALUATED_AT_ONCE):
             some = np.resize(rows[first : first + EVALUATED_AT_ONCE], EVALUATED_AT_ONCE)
@@ -283,6 +291,7 @@ def _cached(learner: TransformerLearner, frozen: dict, encoded: Encoded, lengths
                 made[some] = value
             else:
                 made[some, :length] = value
+            update(min(EVALUATED_AT_ONCE, len(rows) - first))
     return made if learner.stage == "pooled" else (made, _tokens(encoded))
 
 

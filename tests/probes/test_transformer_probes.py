@@ -1,8 +1,6 @@
 """Probes of pretrained transformers: a run equals training written out as a loop, whatever is kept of lower layers."""
 
 import dataclasses
-import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,31 +15,9 @@ from bayes_prehoc.probes.engine import run_key
 from bayes_prehoc.probes.learners import nested
 from bayes_prehoc.probes.prepare import prepare
 
-transformers = pytest.importorskip("transformers")
-REFERENCES = Path(__file__).resolve().parent / "references"
+pytest.importorskip("transformers")
 SIZE = 48
-"""Words that the tiny checkpoints know."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """Function that gives the folder of a tiny checkpoint with a tokenizer of words w3, w4, ..."""
-    import tokenizers
-
-    def made(variant):
-        folder = tmp_path_factory.mktemp("models") / variant
-        shutil.copytree(REFERENCES / variant, folder)
-        words = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2} | {f"w{i}": i for i in range(3, SIZE)}
-        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[PAD]"))
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-        tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-            single="[CLS] $A", pair="[CLS] $A [SEP] $B:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-        )
-        fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[SEP]")
-        fast.save_pretrained(folder)
-        return str(folder)
-
-    return made
+"""Words that the tiny checkpoints know: w3, w4, ..."""
 
 
 def table(rows, seed, answers=False):
@@ -127,8 +103,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("variant", "kind", "adapter"), CASES)
-def test_a_run_equals_a_plain_training_loop(variant, kind, adapter, model):
-    asked = spec(model(variant), kind, adapter=adapter)
+def test_a_run_equals_a_plain_training_loop(variant, kind, adapter, tiny_model):
+    asked = spec(tiny_model(variant), kind, adapter=adapter)
     runs = probe(asked, [3], progress=False)["t"]
     np.testing.assert_allclose(runs.values["loss"][0], in_a_loop(prepare(asked), 3), rtol=2e-4)
     assert np.ptp(runs.values["loss"][0]) > 1e-5
@@ -141,10 +117,10 @@ def test_a_run_equals_a_plain_training_loop(variant, kind, adapter, model):
 @pytest.mark.parametrize(
     ("variant", "kind"), [("bert", "class"), ("qwen3", "answer")], ids=["encoder", "language model"]
 )
-def test_what_is_kept_of_lower_layers_changes_nothing(variant, kind, model, monkeypatch):
+def test_what_is_kept_of_lower_layers_changes_nothing(variant, kind, tiny_model, monkeypatch):
     """With dropout, too: it begins where training does."""
     monkeypatch.setattr(prepare_module, "LENGTHS", 1)
-    asked = spec(model(variant), kind, adapter=Adapter(kind="lora", layers=1, rank=2, dropout=0.1), dropout=0.1)
+    asked = spec(tiny_model(variant), kind, adapter=Adapter(kind="lora", layers=1, rank=2, dropout=0.1), dropout=0.1)
     kept = probe(asked, 2, progress=False)["t"]
     monkeypatch.setattr(prepare_module, "CACHE_BYTES", 0)
     again = probe(asked, 2, progress=False)["t"]
@@ -152,8 +128,8 @@ def test_what_is_kept_of_lower_layers_changes_nothing(variant, kind, model, monk
     np.testing.assert_allclose(kept.values["loss"], again.values["loss"], rtol=1e-4)
 
 
-def test_frozen_parameters_are_those_of_the_checkpoint_and_only_those_needed_are_kept(model):
-    task = prepare(spec(model("bert"), adapter=Adapter(kind="lora", layers=1, rank=2)))
+def test_frozen_parameters_are_those_of_the_checkpoint_and_only_those_needed_are_kept(tiny_model):
+    task = prepare(spec(tiny_model("bert"), adapter=Adapter(kind="lora", layers=1, rank=2)))
     program, (start, frozen, *_) = task.place(jax.devices()[0], 1)
     assert not any(path.startswith("layers.0.") for path in frozen)
     assert {path.rpartition(".")[2] for path in program.learner.trained} == {"lora_a", "lora_b", "kernel", "bias"}
@@ -161,15 +137,15 @@ def test_frozen_parameters_are_those_of_the_checkpoint_and_only_those_needed_are
     assert nested(frozen)["layers"][1]["attention"]["query"]["kernel"].shape == (16, 16)
 
 
-def test_seeds_are_the_same_alone_and_in_company(model):
-    asked = spec(model("bert"), adapter=Adapter(kind="lora", rank=2), dropout=None)
+def test_seeds_are_the_same_alone_and_in_company(tiny_model):
+    asked = spec(tiny_model("bert"), adapter=Adapter(kind="lora", rank=2), dropout=None)
     company, alone = probe(asked, 3, progress=False)["t"], probe(asked, [2], progress=False)["t"]
     np.testing.assert_array_equal(company.values["loss"][2], alone.values["loss"][0])
     assert len({tuple(row) for row in company.values["loss"]}) == 3
 
 
-def test_descriptors_are_recorded_and_stay_what_they_were(model, tmp_path, monkeypatch):
-    asked = spec(model("bert"), adapter=Adapter(kind="lora", layers=1, rank=2))
+def test_descriptors_are_recorded_and_stay_what_they_were(tiny_model, tmp_path, monkeypatch):
+    asked = spec(tiny_model("bert"), adapter=Adapter(kind="lora", layers=1, rank=2))
     first = probe(asked, 1, store=tmp_path / "runs.db", progress=False)["t"].attributes
     found = {name.removeprefix("descriptor."): value for name, value in first.items() if "descriptor." in name}
     assert found["train_size"] == 60 and 2 <= found["length"] <= 15 and found["classes"] == 2
@@ -178,8 +154,8 @@ def test_descriptors_are_recorded_and_stay_what_they_were(model, tmp_path, monke
     assert probe(asked, 2, store=tmp_path / "runs.db", progress=False)["t"].attributes == first
 
 
-def test_runs_are_stored_and_not_repeated(model, tmp_path, monkeypatch):
-    folder = model("bert")
+def test_runs_are_stored_and_not_repeated(tiny_model, tmp_path, monkeypatch):
+    folder = tiny_model("bert")
     first = probe(spec(folder, metric="f1"), 2, store=tmp_path / "runs.db", progress=False)["t"]
     assert first.outcome_examples is None and first.attributes["data.kind"] == "class"
     monkeypatch.setattr("bayes_prehoc.probes.execute.engine.run_group", None)
@@ -202,15 +178,15 @@ def test_runs_are_stored_and_not_repeated(model, tmp_path, monkeypatch):
         ({"pooling": "sum"}, "pooling is 'sum'"),
     ],
 )
-def test_impossible_probes_are_explained(changes, complaint, model):
-    folder = model("bert")
+def test_impossible_probes_are_explained(changes, complaint, tiny_model):
+    folder = tiny_model("bert")
     with pytest.raises(InputError, match=complaint):
         prepare(spec(folder, **changes))
 
 
-def test_a_tied_head_alone_cannot_be_trained(model):
+def test_a_tied_head_alone_cannot_be_trained(tiny_model):
     with pytest.raises(InputError, match="nothing is trained"):
-        prepare(spec(model("qwen2"), "answer", adapter=Adapter(kind="head")))
+        prepare(spec(tiny_model("qwen2"), "answer", adapter=Adapter(kind="head")))
 
 
 @pytest.mark.parametrize(
