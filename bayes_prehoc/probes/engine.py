@@ -276,11 +276,12 @@ def _judged(program: Program, trained, frozen, sets: Sets, first, last) -> Judge
 def _order_of_epoch(key, program: Program, sets: Sets) -> Int[Array, " n"]:
     """Rows in the order in which they are trained on, as many as there are in whole batches.
 
-    Where lengths differ, `ALIKE` batches at a time are sorted by length, and then batches change places.
+    Texts are sorted by length, `ALIKE` batches at a time, and then batches change places: whether or not batches are
+    computed at lengths of their own, so that a run does not depend on that.
     """
     examples, size = sets.train_length.shape[0], program.batch_size
     batches = examples // size
-    if len(program.lengths) == 1:
+    if not program.learner.by_length:
         return jax.random.permutation(key, examples)[: batches * size]
     rows_key, batches_key = jax.random.split(key)
     rows = jax.random.permutation(rows_key, examples)[: batches * size]

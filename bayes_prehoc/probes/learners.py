@@ -36,6 +36,11 @@ class SmallLearner:
     head: str
     dropout: float
 
+    @property
+    def by_length(self) -> bool:
+        """Examples differ in length; here they do not."""
+        return False
+
     def start(self, pretrained: dict, key: jax.Array) -> dict:
         """What a run trains, at its beginning."""
         if self.head == "kept":
@@ -82,6 +87,11 @@ class TransformerLearner:
     embeddings: bool
     trained: tuple[str, ...]
     fresh: tuple[str, ...]
+
+    @property
+    def by_length(self) -> bool:
+        """Examples differ in length, and batches are made of those alike."""
+        return self.stage != "pooled"
 
     def start(self, pretrained: Mapping[str, Array], key: jax.Array) -> dict[str, Array]:
         """What a run trains, at its beginning, by path."""

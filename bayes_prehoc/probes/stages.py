@@ -12,7 +12,7 @@ import numpy as np
 
 from bayes_prehoc.probes.spec import ProbeSpec
 
-__all__ = ["Layout", "Stages", "stages_of"]
+__all__ = ["Layout", "Stages", "Work", "stages_of", "work_of"]
 
 GO_ON, NOWHERE = -1, -1
 
@@ -90,3 +90,17 @@ def stages_of(spec: ProbeSpec) -> tuple[Layout, Stages]:
             rows.append((depths[i], end, end, 1 + fork, NOWHERE, number, 0, 1))
     layout = Layout(len(depths), apart, len(forked), spec.branches if forked else 0, 1 + len(forked), not anew)
     return layout, Stages(*np.array(rows, np.int32).T)
+
+
+class Work(NamedTuple):
+    """Steps of a run with its continuations, and how often its probe and its outcome set are judged."""
+
+    steps: int
+    probed: int
+    judged: int
+
+
+def work_of(spec: ProbeSpec) -> Work:
+    """What a run of a task costs."""
+    _, stages = stages_of(spec)
+    return Work(int(np.sum(stages.last - stages.first)), int(np.sum(stages.probe)), int(np.sum(stages.outcome)))

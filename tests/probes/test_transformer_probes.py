@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bayes_prehoc import Adapter, InputError, ProbeSpec, TextData, probe
-from bayes_prehoc.probes import prepare as prepare_module
+from bayes_prehoc.probes import text_task
 from bayes_prehoc.probes.engine import run_key
 from bayes_prehoc.probes.learners import nested
 from bayes_prehoc.probes.prepare import prepare
@@ -72,7 +72,7 @@ def in_a_loop(task, seed):
         epoch, place = divmod(step, per_epoch)
         if place == 0:
             key = jax.random.fold_in(order_key, epoch)
-            if len(program.lengths) == 1:
+            if not learner.by_length:
                 rows = np.asarray(jax.random.permutation(key, len(length)))[: 8 * per_epoch].reshape(-1, 8)
             else:
                 rows_key, batches_key = jax.random.split(key)
@@ -119,10 +119,10 @@ def test_a_run_equals_a_plain_training_loop(variant, kind, adapter, tiny_model):
 )
 def test_what_is_kept_of_lower_layers_changes_nothing(variant, kind, tiny_model, monkeypatch):
     """With dropout, too: it begins where training does."""
-    monkeypatch.setattr(prepare_module, "LENGTHS", 1)
+    monkeypatch.setattr(text_task, "LENGTHS", 1)
     asked = spec(tiny_model(variant), kind, adapter=Adapter(kind="lora", layers=1, rank=2, dropout=0.1), dropout=0.1)
     kept = probe(asked, 2, progress=False)["t"]
-    monkeypatch.setattr(prepare_module, "CACHE_BYTES", 0)
+    monkeypatch.setattr(text_task, "CACHE_BYTES", 0)
     again = probe(asked, 2, progress=False)["t"]
     assert prepare(asked).place(jax.devices()[0], 1)[0].learner.stage == "tokens"
     np.testing.assert_allclose(kept.values["loss"], again.values["loss"], rtol=1e-4)
