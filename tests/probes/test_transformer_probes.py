@@ -20,6 +20,12 @@ SIZE = 48
 """Words that the tiny checkpoints know: w3, w4, ..."""
 
 
+@pytest.fixture(autouse=True)
+def _few_lengths(monkeypatch):
+    """Two lengths instead of four: each is compiled."""
+    monkeypatch.setattr(text_task, "LENGTHS", 2)
+
+
 def table(rows, seed, answers=False):
     """Texts of 2 to 14 words; the label is whether the first word is a late one, or the first word itself."""
     rng = np.random.default_rng(seed)

@@ -118,9 +118,7 @@ def load_pretrained(name: str | Path) -> Pretrained:
         If it cannot be found or read, its family is not supported, or it has tensors that are not known.
     """
     folder = _folder_of(name)
-    described = _described(folder / "config.json")
-    family = family_of(described.model_type)
-    config = family.config(described)
+    family, config = _described(folder / "config.json")
     tensors = _tensors(folder, family)
     pooling, dense = family.pooling, family.dense
     recorded = _recorded_pooling(folder)
@@ -129,17 +127,17 @@ def load_pretrained(name: str | Path) -> Pretrained:
     return Pretrained(str(name), folder, config, tensors, digest_of(folder), pooling, dense, family.head_bias)
 
 
-def _described(file: Path) -> Any:
-    """The configuration as transformers reads it, once its family is known to be one of ours."""
+def _described(file: Path) -> tuple[Family, TransformerConfig]:
+    """The family, and the configuration as transformers reads it, once the family is known to be one of ours."""
     transformers = _transformers()
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        family_of(json.loads(file.read_text())["model_type"], str(file))
-        return transformers.AutoConfig.from_pretrained(file.parent, local_files_only=True)
+        family = family_of(json.loads(file.read_text())["model_type"], str(file))
+        return family, family.config(transformers.AutoConfig.from_pretrained(file.parent, local_files_only=True))
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, StrictDataclassError) as error:
         reason = _first_line(error)
         raise InputError(f"cannot be read ({reason})", str(file), "Give the config.json of a model.") from None
 
