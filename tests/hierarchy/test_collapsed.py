@@ -6,15 +6,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS
 from scipy import stats
 from scipy.special import logsumexp
 
 from bayes_prehoc.hierarchy import collapsed
+from bayes_prehoc.hierarchy.collapsed import log_marginals, quadrature
 from bayes_prehoc.hierarchy.inference import sample
-from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, hierarchical_model, population_of, task_log_likelihood
+from bayes_prehoc.hierarchy.model import (
+    HYPERPARAMETERS,
+    MOST_MISFIT,
+    hierarchical_model,
+    population_of,
+    task_log_likelihood,
+)
 from bayes_prehoc.hierarchy.model import weak_prior as prior_of
+from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.start import find_reference
+from bayes_prehoc.hierarchy.target import Target, _white_half_normal
 
 CORRELATED = np.linalg.cholesky([[1.0, 0.3, -0.2], [0.3, 1.0, 0.5], [-0.2, 0.5, 1.0]])
 
@@ -151,7 +161,12 @@ def test_the_rule_is_as_fine_as_the_tasks_need(make):
 @pytest.mark.slow
 @pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
 def test_hyperparameters_are_those_of_nuts_on_all_latents(make, proxy):
-    """Means within four Monte Carlo standard errors, standard deviations within 15%."""
+    """Means within four Monte Carlo standard errors, standard deviations within 15%.
+
+    Scales are compared as the normal values of the same quantile of their prior. Of their logarithm, whose tail is only
+    exponential, draws of neither engine tell the standard deviation to 15%. NUTS is the weaker of the two where tau is
+    small; the marginal likelihood is held against an integral without any points of ours below.
+    """
     noise = (np.full(6, 4e-4), np.full(6, 8e-5)) if proxy == "conditional" else None
     _, data, _ = make.simulated(tasks=6, proxy=proxy, noise=noise)
     prior = prior_of(proxy)
@@ -174,8 +189,48 @@ def test_hyperparameters_are_those_of_nuts_on_all_latents(make, proxy):
         "share",
         "rate",
     ):
-        one, other = (np.log(s[name]) if name in ("tau", "misfit") else s[name] for s in (full, fast.sites))
-        error = np.hypot(*(values.mean(1).std(0, ddof=1) / 2 for values in (one, other)))
+        one, other = (_without_long_tails(name, s[name], prior) for s in (full, fast.sites))
         sd = one.std((0, 1))
-        assert np.all(np.abs(one.mean((0, 1)) - other.mean((0, 1))) <= 4 * error + 0.03 * sd), name
+        error = np.hypot(*(v.std((0, 1)) / np.sqrt(effective_sample_size(v)) for v in (one, other)))
+        assert np.all(np.abs(one.mean((0, 1)) - other.mean((0, 1))) <= 4 * error), name
         np.testing.assert_allclose(other.std((0, 1)), sd, rtol=0.15, err_msg=name)
+
+
+@pytest.mark.slow
+def test_marginals_are_right_all_over_the_posterior(make):
+    """Against an average of the likelihood over draws from the population, where tau of the rate is small and large."""
+    _, data, _ = make.simulated(tasks=6)
+    prior, proxy = prior_of("run_to_run"), "run_to_run"
+    found = sample(jax.random.key(2), data, prior, proxy).sites
+    draws = {name: values.reshape(-1, *values.shape[2:]) for name, values in found.items()}
+    order = np.argsort(draws["tau"][:, 2])
+    some = {name: values[order[np.linspace(0, len(order) - 1, 12).astype(int)]] for name, values in draws.items()}
+    known = Known(find_reference(data, prior, proxy))
+    arguments, rule, _ = place(jax.random.key(0), known, Target(prior, proxy, False), data)
+    sites = {name: jnp.asarray(some[name], jnp.float32) for name in HYPERPARAMETERS if name != "corr_chol"}
+    sites["corr_chol"] = jnp.asarray(np.linalg.cholesky(some["corr"]), jnp.float32)
+    (group,) = arguments.groups
+
+    @jax.jit
+    def average(own, white):
+        level = jnp.broadcast_to(data.kind @ own["mu_level"], (6,))
+        mean = jnp.stack([level, jnp.full(6, own["mu_share"]), jnp.full(6, own["mu_rate"])], axis=1)
+        latents = mean[:, :, None] + (own["tau"][:, None] * own["corr_chol"]) @ white.T
+        shared = population_of(own).shared
+        log_p = task_log_likelihood(tuple(latents.swapaxes(0, 1)), *shared, jnp.zeros(6), data, proxy)
+        return jax.nn.logsumexp(log_p, axis=1) - jnp.log(white.shape[0])
+
+    sobol = stats.qmc.Sobol(3, seed=1)
+    whites = [jnp.asarray(stats.norm.ppf(sobol.random(2**16)), jnp.float32) for _ in range(12)]
+    for i in range(12):
+        own = {name: values[i] for name, values in sites.items()}
+        exact = np.logaddexp.reduce([np.asarray(average(own, white), float) for white in whites]) - np.log(12)
+        for nodes, most in ((collapsed.FINEST, 0.15), (rule, 1.0)):
+            by_rule = log_marginals(population_of(own), group, jnp.zeros(6), proxy, quadrature(nodes))
+            assert abs(np.sum(np.asarray(by_rule, float) - exact)) < most, (i, nodes)
+
+
+def _without_long_tails(name, values, prior):
+    if name == "tau":
+        return _white_half_normal(values, np.array(prior.tau))
+    return _white_half_normal(values, prior.misfit, MOST_MISFIT) if name == "misfit" else values
