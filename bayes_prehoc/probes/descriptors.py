@@ -29,7 +29,12 @@ FIRST_DRAW = 2**32 - 1 - DRAWS
 
 
 def describe(
-    program: Program, start, frozen, sets: Sets, features: tuple[np.ndarray, np.ndarray] | None = None
+    program: Program,
+    start,
+    frozen,
+    sets: Sets,
+    features: tuple[np.ndarray, np.ndarray] | None = None,
+    gradient: bool = True,
 ) -> dict[str, float]:
     """Descriptors by name.
 
@@ -39,6 +44,8 @@ def describe(
         As `engine.run` takes them.
     features : float array (n, F) and array (n,), optional
         What a new head would read, of some training examples, and their targets.
+    gradient : bool
+        Look at the loss and its gradient at the beginning, too, which must be compiled.
 
     Returns
     -------
@@ -55,6 +62,8 @@ def describe(
         found |= {"classes": float(program.classes), "label_entropy": float(-np.sum(share * np.log(share)))}
     if features is not None:
         found["logme"] = _logme(*features)
+    if not gradient:
+        return found
 
     batches = max(1, min(EXAMPLES, len(target)) // program.batch_size)
     losses, small, large = (np.asarray(part, np.float64) for part in _at_start(program, batches, start, frozen, sets))

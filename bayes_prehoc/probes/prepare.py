@@ -66,7 +66,9 @@ class Prepared:
     def describe(self, program: Program, arguments: tuple) -> dict[str, float]:
         """Static descriptors, from what `place` gave."""
         start, frozen, sets, *_ = arguments
-        return describe(program, start, frozen, sets, self.task.features(sets))
+        # For the suite's tasks compiling a gradient takes as long as a few of their runs.
+        worth_it = isinstance(self.task, TextTask)
+        return describe(program, start, frozen, sets, self.task.features(sets), worth_it)
 
 
 def prepare(spec: ProbeSpec) -> Prepared:
