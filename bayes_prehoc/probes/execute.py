@@ -26,6 +26,7 @@ from bayes_prehoc.probes.spec import ProbeSpec, name_of
 from bayes_prehoc.probes.suite import suite_task
 from bayes_prehoc.probes.texts import TextData
 from bayes_prehoc.runs import RunStore, TaskRuns, Trajectories
+from bayes_prehoc.runs.trajectories import BY_RUN
 
 __all__ = ["probe"]
 
@@ -237,12 +238,11 @@ def _join(*every: TaskRuns) -> TaskRuns:
         return None if parts[0] is None else np.concatenate(parts)
 
     first = every[0]
-    by_run = ("outcome", "outcome_examples", "depth_examples", "forked")
     return dataclasses.replace(
         first,
         seeds=tuple(seed for runs in every for seed in runs.seeds),
         values={name: np.concatenate([runs.values[name] for runs in every]) for name in first.values},
-        **{name: joined(name) for name in by_run},
+        **{name: joined(name) for name in BY_RUN},
     )
 
 

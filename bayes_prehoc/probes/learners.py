@@ -10,12 +10,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 from jaxtyping import Array, Float
 
 from bayes_prehoc.probes.backbones import Network, NetworkConfig, Tokens, forward, new_head
+from bayes_prehoc.probes.backbones.paths import flat, nested
 
-__all__ = ["Learner", "SmallLearner", "TransformerLearner", "flat", "nested"]
+__all__ = ["Learner", "SmallLearner", "TransformerLearner"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,14 +131,3 @@ class TransformerLearner:
 
 
 Learner = SmallLearner | TransformerLearner
-
-
-def flat(params: dict) -> dict[str, Any]:
-    """Parameters by path, its parts joined by dots."""
-    return {".".join(map(str, path)): leaf for path, leaf in traverse_util.flatten_dict(params).items()}
-
-
-def nested(params: Mapping[str, Any]) -> dict:
-    """The inverse of `flat`."""
-    split = {tuple(int(part) if part.isdigit() else part for part in path.split(".")): a for path, a in params.items()}
-    return traverse_util.unflatten_dict(split)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["IGNORED", "METRICS", "Judged", "judge", "lower_is_better", "metric_of"]
+__all__ = ["IGNORED", "METRICS", "Judged", "judge", "lower_is_better", "metric_of", "per_example"]
 
 IGNORED = -1
 """Target of a position that nothing is asked about."""

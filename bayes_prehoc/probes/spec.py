@@ -136,16 +136,12 @@ class ProbeSpec:
             if callable(value) and field in ("optimizer", "schedule"):
                 name_of(value, f"{where}, {field}")
             elif value not in choices:
-                raise InputError(
-                    f"{field} is {getattr(self, field)!r}", f"{where}, {field}", f"Use one of {', '.join(choices)}."
-                )
+                raise InputError(f"{field} is {value!r}", f"{where}, {field}", f"Use one of {', '.join(choices)}.")
         if self.pooling not in (None, "first", "last", "mean"):
             raise InputError(f"pooling is {self.pooling!r}", f"{where}, pooling", "Use one of first, last, mean.")
         sizes = [name for name in ("train_size", "probe_size", "outcome_size") if not self._is_left_to_data(name)]
         for field in (*sizes, "steps", "batch_size", "n_depths"):
-            _check(
-                self, field, lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number >= 1"
-            )
+            _check(self, field, lambda v: _is_whole(v) and v >= 1, "a whole number >= 1")
         _check(self, "data_seed", lambda v: isinstance(v, int) and v >= 0, "a whole number >= 0")
         _check(self, "learning_rate", lambda v: _finite(v) and v > 0, "a positive number")
         _check(self, "weight_decay", lambda v: _finite(v) and v >= 0, "a number >= 0")

@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes.adapters import Adapter
 from bayes_prehoc.probes.backbones import Network, Tokens, load_pretrained
+from bayes_prehoc.probes.backbones.paths import flat
 from bayes_prehoc.probes.engine import Sets
-from bayes_prehoc.probes.learners import TransformerLearner, flat
+from bayes_prehoc.probes.learners import TransformerLearner
 from bayes_prehoc.probes.sets import by_length, judged_sets, rows_of
 from bayes_prehoc.probes.spec import ProbeSpec
 from bayes_prehoc.probes.stages import work_of

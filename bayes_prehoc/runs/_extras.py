@@ -10,7 +10,7 @@ import numpy as np
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.runs.trajectories import TaskRuns
 
-__all__ = ["SCHEMA", "pack", "read_extras", "unpack", "write_extras"]
+__all__ = ["AGREE", "SCHEMA", "pack", "read_extras", "unpack", "write_extras"]
 
 SCHEMA = """
 CREATE TABLE fork (
@@ -30,7 +30,7 @@ CREATE TABLE depth_examples (
 ) WITHOUT ROWID;
 """
 
-_AGREE = "Write it under another task name, or start a new store."
+AGREE = "Write it under another task name, or start a new store."
 
 
 def pack(examples: np.ndarray) -> tuple[str, int, bytes]:
@@ -79,9 +79,7 @@ def _insert(connection, table, keys, values, rows, where):
     same = " AND ".join(f"{name} IS ?" for name in keys + values)
     for row in rows:
         if connection.execute(f"SELECT 1 FROM {table} WHERE {same}", row).fetchone() is None:
-            raise InputError(
-                f"{table.replace('_', ' ')} at depth {row[1]:g} differs from what is stored", where, _AGREE
-            )
+            raise InputError(f"{table.replace('_', ' ')} at depth {row[1]:g} differs from what is stored", where, AGREE)
 
 
 def read_extras(connection: sqlite3.Connection, ids: np.ndarray, depths: np.ndarray) -> dict:

@@ -10,12 +10,10 @@ import sqlite3
 import numpy as np
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.runs._extras import pack, read_extras, unpack, write_extras
+from bayes_prehoc.runs._extras import AGREE, pack, read_extras, unpack, write_extras
 from bayes_prehoc.runs.trajectories import SetAside, TaskRuns
 
 __all__ = ["read_set_aside", "read_task", "write_task"]
-
-_AGREE = "Write it under another task name, or start a new store."
 
 
 def write_task(connection: sqlite3.Connection, runs: TaskRuns, spec_hash: str, where: str) -> None:
@@ -59,7 +57,7 @@ def write_task(connection: sqlite3.Connection, runs: TaskRuns, spec_hash: str, w
                     raise InputError(
                         f"{name!r} at depth {depth:g} is {value!r}, but {old!r} is stored",
                         f"{where}, seed {seed!r}",
-                        _AGREE,
+                        AGREE,
                     )
     connection.executemany("INSERT INTO value (run, metric, depth, value) VALUES (?, ?, ?, ?)", fresh)
     write_extras(connection, ids, runs, where)
@@ -145,7 +143,7 @@ def _write_facts(connection, runs, spec_hash, where):
     task, old = found[0], dict(zip(names, found[1:], strict=True))
     for name in ("depth_unit", "outcome_metric", "higher_is_better"):
         if old[name] != new[name]:
-            raise InputError(f"{name} is {new[name]!r}, but {old[name]!r} is stored", where, _AGREE)
+            raise InputError(f"{name} is {new[name]!r}, but {old[name]!r} is stored", where, AGREE)
     merged = _merge_horizon(old, new, where)
     depths = [np.frombuffer(side["depths"], dtype="<f8") for side in (old, new)]
     merged["depths"] = np.union1d(*depths).astype("<f8").tobytes()
@@ -155,7 +153,7 @@ def _write_facts(connection, runs, spec_hash, where):
     for name, value in attributes.items():
         # Compared as text, in which NaN equals itself.
         if name in known and json.dumps(known[name]) != json.dumps(value):
-            raise InputError(f"attribute {name!r} is {value!r}, but {known[name]!r} is stored", where, _AGREE)
+            raise InputError(f"attribute {name!r} is {value!r}, but {known[name]!r} is stored", where, AGREE)
     merged["attributes"] = json.dumps({**known, **attributes})
     changed = {name: value for name, value in merged.items() if value != old[name]}
     if changed:
@@ -212,9 +210,9 @@ def _merge_outcome(connection, run, new, where):
     columns = "has_outcome, outcome, examples_kind, examples_count, examples"
     old = connection.execute(f"SELECT {columns} FROM run WHERE id = ?", (run,)).fetchone()
     if new[0] and old[0] and new[1] is not None and old[1] is not None and new[1] != old[1]:
-        raise InputError(f"outcome is {new[1]!r}, but {old[1]!r} is stored", where, _AGREE)
+        raise InputError(f"outcome is {new[1]!r}, but {old[1]!r} is stored", where, AGREE)
     if new[2:] != old[2:]:
-        raise InputError("per-example outcomes differ from those stored", where, _AGREE)
+        raise InputError("per-example outcomes differ from those stored", where, AGREE)
     # A run that was cut short has no outcome until it is finished.
     merged = (max(new[0], old[0]), old[1] if new[1] is None else new[1])
     if merged != old[:2]:
@@ -233,4 +231,4 @@ def _check_examples_alike(connection, task, runs, where):
             f"{count} per-example outcomes ({kind})" if kind else "no per-example outcomes"
             for kind, count in (new, old[0])
         ]
-        raise InputError(f"the runs have {say[0]}, those stored have {say[1]}", where, _AGREE)
+        raise InputError(f"the runs have {say[0]}, those stored have {say[1]}", where, AGREE)

@@ -18,7 +18,10 @@ import pandas as pd
 
 from bayes_prehoc.errors import InputError
 
-__all__ = ["SetAside", "TaskRuns", "Trajectories", "metric_kind"]
+__all__ = ["BY_RUN", "SetAside", "TaskRuns", "Trajectories", "metric_kind"]
+
+BY_RUN = ("outcome", "outcome_examples", "depth_examples", "forked")
+"""Fields of `TaskRuns`, beside its values, that have a row for each run or are None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +121,7 @@ class TaskRuns:
     def taken(self, rows) -> "TaskRuns":
         """Some of the runs, in this order."""
         rows = np.asarray(rows, dtype=int)
-        by_run = ("outcome", "outcome_examples", "depth_examples", "forked")
-        there = {name: getattr(self, name) for name in by_run}
+        there = {name: getattr(self, name) for name in BY_RUN}
         return dataclasses.replace(
             self,
             seeds=tuple(self.seeds[row] for row in rows),

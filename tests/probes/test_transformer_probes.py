@@ -11,8 +11,8 @@ import pytest
 
 from bayes_prehoc import Adapter, InputError, ProbeSpec, TextData, probe
 from bayes_prehoc.probes import text_task
+from bayes_prehoc.probes.backbones.paths import nested
 from bayes_prehoc.probes.engine import run_key
-from bayes_prehoc.probes.learners import nested
 from bayes_prehoc.probes.prepare import prepare
 
 pytest.importorskip("transformers")

@@ -215,7 +215,7 @@ def _bert(config) -> TransformerConfig:
         first_position=first,
         types=config.type_vocab_size,
         epsilon=config.layer_norm_eps,
-        activation=_activation(config, config.hidden_act),
+        activation=_activation(config.hidden_act),
         dropout=config.hidden_dropout_prob,
         embedding_dropout=config.hidden_dropout_prob,
     )
@@ -227,7 +227,7 @@ def _distilbert(config) -> TransformerConfig:
         hidden=config.hidden_dim,
         longest=config.max_position_embeddings,
         epsilon=1e-12,
-        activation=_activation(config, config.activation),
+        activation=_activation(config.activation),
         dropout=config.dropout,
         embedding_dropout=config.dropout,
     )
@@ -252,7 +252,7 @@ def _gpt2(config) -> TransformerConfig:
         norm_first=True,
         rms=False,
         epsilon=config.layer_norm_epsilon,
-        activation=_activation(config, config.activation_function),
+        activation=_activation(config.activation_function),
         gated=False,
         attention_bias=True,
         output_bias=True,
@@ -285,7 +285,7 @@ def _llama(config) -> TransformerConfig:
         norm_first=True,
         rms=True,
         epsilon=config.rms_norm_eps,
-        activation=_activation(config, config.hidden_act),
+        activation=_activation(config.hidden_act),
         gated=True,
         attention_bias=bias,
         output_bias=bias and kind != "qwen2",
@@ -323,7 +323,7 @@ def _rotary(config) -> Rotary:
     )
 
 
-def _activation(config, name: str) -> str:
+def _activation(name: str) -> str:
     if name not in ACTIVATIONS:
         raise InputError(
             f"activation {name!r} is not supported", "config.json", f"Use a model with one of {', '.join(ACTIVATIONS)}."

@@ -14,6 +14,7 @@ import numpy as np
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes.backbones.networks import NetworkConfig, config_from_dict
+from bayes_prehoc.probes.backbones.paths import flat, nested
 
 __all__ = ["Backbone", "find_backbone", "load_backbone", "save_backbone"]
 
@@ -78,14 +79,14 @@ def load_backbone(name: str) -> Backbone:
     raw = (folder / "model.safetensors").read_bytes()
     try:
         described = json.loads((folder / "config.json").read_text())
-        flat = load(raw)
+        read = load(raw)
         config, reached = config_from_dict(described["network"], str(folder / "config.json")), described["reached"]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         remedy = "Make it again: python models/backbones/pretrain.py " + name
         raise InputError(f"the backbone cannot be read ({error})", str(folder), remedy) from None
-    return Backbone(name, config, _nest(flat), reached, hashlib.sha256(raw).hexdigest())
+    return Backbone(name, config, nested(read), reached, hashlib.sha256(raw).hexdigest())
 
 
 def save_backbone(folder: str | Path, config: NetworkConfig, params: dict, reached: dict, card: str) -> None:
@@ -93,29 +94,9 @@ def save_backbone(folder: str | Path, config: NetworkConfig, params: dict, reach
     from safetensors.numpy import save
 
     folder = Path(folder)
+    arrays = {path: np.ascontiguousarray(value, np.float32) for path, value in sorted(flat(params).items())}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.safetensors").write_bytes(save(_flatten(params)))
+    (folder / "model.safetensors").write_bytes(save(arrays))
     described = {"schema": 1, "network": dataclasses.asdict(config), "reached": reached}
     (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
     (folder / "card.md").write_text(card)
-
-
-def _flatten(params: dict, prefix: str = "") -> dict[str, np.ndarray]:
-    flat = {}
-    for name, value in sorted(params.items(), key=lambda item: str(item[0])):
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = np.ascontiguousarray(value, dtype=np.float32)
-    return flat
-
-
-def _nest(flat: dict[str, np.ndarray]) -> dict:
-    nested: dict = {}
-    for path, value in flat.items():
-        *parents, leaf = [int(part) if part.isdigit() else part for part in path.split(".")]
-        place = nested
-        for part in parents:
-            place = place.setdefault(part, {})
-        place[leaf] = value
-    return nested

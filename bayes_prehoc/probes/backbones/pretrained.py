@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import traverse_util
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes.backbones.checkpoint import INDEX, ONE_FILE, digest_of, tensors_of
 from bayes_prehoc.probes.backbones.families import Family, family_of
+from bayes_prehoc.probes.backbones.paths import flat, nested
 from bayes_prehoc.probes.backbones.transformer import Classifier, Network, TransformerConfig
 
 __all__ = ["Pretrained", "load_pretrained"]
@@ -68,7 +68,7 @@ class Pretrained:
         InputError
             If another parameter is not in the checkpoint, or has another shape there.
         """
-        shapes = {_dotted(path): leaf for path, leaf in traverse_util.flatten_dict(network.shapes()).items()}
+        shapes = flat(network.shapes())
         fresh = tuple(sorted(path for path in shapes if self._is_fresh(path, network, head)))
         missing = sorted(shapes.keys() - self.tensors.keys() - set(fresh))
         if missing:
@@ -84,8 +84,8 @@ class Pretrained:
                     str(self.folder),
                     "Use a checkpoint with its own config.json.",
                 )
-            filled[tuple(int(part) if part.isdigit() else part for part in path.split("."))] = value
-        return traverse_util.unflatten_dict(filled), fresh
+            filled[path] = value
+        return nested(filled), fresh
 
     def _is_fresh(self, path: str, network: Network, head: str) -> bool:
         if path.endswith(("lora_a", "lora_b")):
@@ -205,10 +205,6 @@ def _transformers():
             "transformers is not installed", "pretrained models", "pip install 'bayes-prehoc[models]'"
         ) from None
     return transformers
-
-
-def _dotted(path: tuple) -> str:
-    return ".".join(str(part) for part in path)
 
 
 def _listed(names) -> str:
