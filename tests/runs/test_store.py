@@ -28,17 +28,6 @@ def _assert_same(got, expected):
             assert a == b, field.name
 
 
-def _rows(runs, rows):
-    """Some of the runs of a task."""
-    return dataclasses.replace(
-        runs,
-        seeds=tuple(runs.seeds[r] for r in rows),
-        values={metric: value[rows] for metric, value in runs.values.items()},
-        outcome=None if runs.outcome is None else runs.outcome[rows],
-        outcome_examples=None if runs.outcome_examples is None else runs.outcome_examples[rows],
-    )
-
-
 def _upto(runs, columns):
     """The runs of a task up to some depth."""
     return dataclasses.replace(
@@ -118,10 +107,10 @@ def test_writing_again_changes_nothing(task_runs, tmp_path):
 def test_partial_seeds_merge(task_runs, tmp_path):
     runs = task_runs(seeds=tuple(range(7)))
     with RunStore(tmp_path / "r.db") as store:
-        store.write(Trajectories((_rows(runs, [0, 1, 2]),)), {"a": "h"})
+        store.write(Trajectories((runs.taken([0, 1, 2]),)), {"a": "h"})
         assert store.seeds("a", "h") == (0, 1, 2)
-        store.write(Trajectories((_rows(runs, [2, 3, 4]),)), {"a": "h"})
-        store.write(Trajectories((_rows(runs, [5, 6]),)), {"a": "h"})
+        store.write(Trajectories((runs.taken([2, 3, 4]),)), {"a": "h"})
+        store.write(Trajectories((runs.taken([5, 6]),)), {"a": "h"})
         assert store.seeds("a", "h") == store.seeds("a") == tuple(range(7))
         _assert_same(store.read()["a"], runs)
 
@@ -206,7 +195,7 @@ def test_a_conflict_is_an_error_and_nothing_of_the_write_stays(task_runs, tmp_pa
 )
 def test_an_assumed_horizon_gives_way_to_a_deeper_one(task_runs, tmp_path, first, second, merged):
     one, two = (
-        _rows(task_runs(horizon=h, horizon_assumed=assumed), [row]) for row, (h, assumed) in enumerate((first, second))
+        task_runs(horizon=h, horizon_assumed=assumed).taken([row]) for row, (h, assumed) in enumerate((first, second))
     )
     with RunStore(tmp_path / "r.db") as store:
         store.write(Trajectories((one,)))
@@ -361,7 +350,7 @@ def test_forks_and_examples_are_written_once_and_must_agree(task_runs, tmp_path,
             other[1, 0, 0] = 1 - other[1, 0, 0]
             with pytest.raises(InputError, match=f"{name.removesuffix('ed').replace('_', ' ')} at depth 0 differs"):
                 store.write(Trajectories((dataclasses.replace(runs, **{name: other}),)))
-        store.write(Trajectories((_rows(task_runs(seeds=(7,)), [0]),)))
+        store.write(Trajectories((task_runs(seeds=(7,)),)))
         assert store.read()["a"].forked is None, "one run has no forks"
 
 
