@@ -155,7 +155,8 @@ def _log_terms(standard, population: Population, group: Group, noise, proxy: str
     start, center, spread = group.frame
     factor = tuple(part[:, None] for part in linear3.triangle(spread))
     white = tuple(center[:, i, None] + part for i, part in enumerate(linear3.product(factor, standard)))
-    latents, correction = color(white, population, start, noise, group.data, proxy)
+    # Without the barriers here and below, XLA computes what stands before them anew wherever it is used.
+    latents, correction = jax.lax.optimization_barrier(color(white, population, start, noise, group.data, proxy))
     log_likelihood = task_log_likelihood(latents, *population.shared, noise, group.data, proxy)
     volume = linear3.log_det(factor) + 0.5 * sum(x**2 - w**2 for x, w in zip(standard, white, strict=True))
     return white, latents, log_likelihood + correction + volume
@@ -165,7 +166,7 @@ def log_marginals(population: Population, group: Group, noise: Float[Array, " T"
     """Log marginal likelihood of each task of the group, (T,)."""
     standard = tuple(nodes.at[None, :, i] for i in range(3))
     _, _, terms = _log_terms(standard, population, group, noise, proxy)
-    return jax.nn.logsumexp(nodes.log_weight + terms, axis=1)
+    return jax.nn.logsumexp(jax.lax.optimization_barrier(nodes.log_weight + terms), axis=1)
 
 
 def quadrature_errors(sites, groups: tuple[Group, ...], proxy: str, rule) -> Float[np.ndarray, "S T"]:

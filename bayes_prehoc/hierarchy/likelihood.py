@@ -66,11 +66,7 @@ def log_risk_curve(level, share, rate, onset, depth, proxy: str):
 
     `depth` and `onset` are shares of the horizon; the latents broadcast against `depth`.
     """
-    horizon = None if proxy == "run_to_run" else 1.0
-    alpha = alpha_of_rate(rate, proxy)
-    floor = jnp.maximum(jax.nn.sigmoid(share), SMALLEST_FLOOR)
-    left = theory.decay(depth, REFERENCE_DEPTH, alpha, onset, horizon)
-    return level + jnp.log(floor + (1.0 - floor) * left)
+    return level + jnp.log(_shape_of_curve(share, rate, onset, depth, proxy))
 
 
 def log_mean_curve(level, share, rate, onset, noise, depth, proxy: str):
@@ -78,9 +74,20 @@ def log_mean_curve(level, share, rate, onset, noise, depth, proxy: str):
 
     Latents and `noise` broadcast against `depth`; `noise` is 0 where the outcome set's is unknown.
     """
-    curve = log_risk_curve(level, share, rate, onset, depth, proxy)
     there = noise > 0.0
-    return jnp.where(there, jnp.logaddexp(curve, jnp.log(jnp.where(there, noise, 1.0))), curve)
+    log_noise = jnp.where(there, jnp.log(jnp.where(there, noise, 1.0)), -jnp.inf)
+    # Relative to the larger of the two at c_0, so that one logarithm for each depth does.
+    unit = jax.lax.stop_gradient(jnp.maximum(level, log_noise))
+    curve = jnp.exp(level - unit) * _shape_of_curve(share, rate, onset, depth, proxy)
+    return unit + jnp.log(curve + jnp.exp(log_noise - unit))
+
+
+def _shape_of_curve(share, rate, onset, depth, proxy: str):
+    """U(depth) / U(c_0)."""
+    horizon = None if proxy == "run_to_run" else 1.0
+    floor = jnp.maximum(jax.nn.sigmoid(share), SMALLEST_FLOOR)
+    left = theory.decay(depth, REFERENCE_DEPTH, alpha_of_rate(rate, proxy), onset, horizon)
+    return floor + (1.0 - floor) * left
 
 
 def effective_shape(dof: Float[Array, "..."], misfit) -> Float[Array, "..."]:
