@@ -8,6 +8,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -252,7 +253,7 @@ def fit(
     runs = bp.read_runs(
         runs_file, outcome=outcome, depth_unit=depth_unit, horizon=horizon, higher_is_better=higher_is_better
     )
-    posterior = _fit(bp.estimate_risk(runs, proxy=proxy, metric=metric, seed=seed), seed)
+    (posterior,) = _fit(bp.estimate_risk(runs, proxy=proxy, metric=metric, seed=seed), seed=seed)
     posterior.save(out)
     say(f"posterior saved: {out}")
     if as_json:
@@ -364,8 +365,10 @@ def demo(
         raise InputError(f"cannot be created ({error.strerror})", str(out), "Name another folder.") from None
     say(f"tolerance: an error of {DEMO_TOLERANCE:g} (RMSE), the same for every task, fixed beforehand")
     runs = _probe(bp.suite(), wanted, out / "runs.db")
-    posterior = _fit(bp.estimate_risk(runs))
-    spread = () if posterior.proxy == "run_to_run" else (_fit(bp.estimate_risk(runs, proxy="run_to_run")),)
+    estimates = [bp.estimate_risk(runs)]
+    if estimates[0].proxy != "run_to_run":
+        estimates.append(bp.estimate_risk(runs, proxy="run_to_run"))
+    posterior, *spread = _fit(*estimates)
     made = bp.plan(posterior, tolerance=DEMO_TOLERANCE)
     for file in (out / "report.html", out / "report.json"):
         bp.write_report(made, file, compare=spread)
@@ -403,14 +406,20 @@ def _probe(tasks, seeds, store):
     return runs
 
 
-def _fit(estimates, seed=0):
-    what = f"{len(estimates)} tasks, proxy {estimates.proxy}"
-    say(f"fitting {what} ({len(estimates.set_aside)} set aside); this takes up to a few minutes")
-    start = time.monotonic()
-    posterior = patiently("still fitting", bp.fit, estimates, seed=seed)
-    state = "passed the gate" if posterior.converged else "FAILED the gate"
-    say(f"fitted {what}, {state}: {time.monotonic() - start:.0f} s")
-    return posterior
+def _fit(*several, seed=0):
+    """Posteriors of one set of estimates or of several at a time: while one is compiled another can be sampled."""
+
+    def one(estimates):
+        what = f"{len(estimates)} tasks, proxy {estimates.proxy}"
+        say(f"fitting {what} ({len(estimates.set_aside)} set aside); this takes up to a few minutes")
+        start = time.monotonic()
+        posterior = bp.fit(estimates, seed=seed)
+        state = "passed the gate" if posterior.converged else "FAILED the gate"
+        say(f"fitted {what}, {state}: {time.monotonic() - start:.0f} s")
+        return posterior
+
+    with ThreadPoolExecutor(len(several)) as pool:
+        return patiently("still fitting", lambda: list(pool.map(one, several)))
 
 
 def _plan_arguments(tolerance, gamma, c_cheap, cost_per_unit, cost_fixed, cost_unit):

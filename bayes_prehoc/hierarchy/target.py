@@ -13,6 +13,7 @@ data of one shape.
 import dataclasses
 import functools
 import math
+import threading
 from typing import NamedTuple
 
 import jax
@@ -35,6 +36,8 @@ __all__ = ["Arguments", "Target", "flat_values", "gradient", "log_densities", "p
 
 FARTHEST = -12.0
 """Below, the probability of a standard normal is nothing in single precision."""
+_ONE_MODEL = threading.RLock()
+"""NumPyro's handlers are one stack for all threads, and fits in several threads trace models."""
 
 
 class Arguments(NamedTuple):
@@ -66,14 +69,16 @@ class Target:
     def energy(self, z, arguments: Arguments) -> Float[Array, ""]:
         """Minus the log density at z = {x, noise_white}, up to a constant of the data."""
         sites, volume = _by_site(z, arguments.data, self.prior)
-        return potential_energy(self.model, arguments, {}, sites) - volume
+        with _ONE_MODEL:
+            return potential_energy(self.model, arguments, {}, sites) - volume
 
     def sites(self, key, z, arguments: Arguments) -> dict[str, Array]:
         """Hyperparameters, noise and latents there, with the latents' `white` (T, 3) and `effective` (T,)."""
         groups, data, _ = arguments
         tasks = data.noise.shape[0]
         sites, _ = _by_site(z, data, self.prior)
-        sites = constrain_fn(self.model, arguments, {}, sites, return_deterministic=True)
+        with _ONE_MODEL:
+            sites = constrain_fn(self.model, arguments, {}, sites, return_deterministic=True)
         noise = sites["noise"] if self.with_noise else jnp.zeros(tasks)
         white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
         for own, group in zip(jax.random.split(key, len(groups)), groups, strict=True):
