@@ -60,6 +60,7 @@ from bayes_prehoc._console import (
     print_out,
     say,
 )
+from bayes_prehoc._machine import keep_programs
 from bayes_prehoc._terminal import fit_text, listing, plan_text, set_aside_lines
 from bayes_prehoc.errors import InputError
 
@@ -391,6 +392,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         Always; the codes are in `bayes_prehoc._console`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    keep_programs()
     sys.exit(exit_code(lambda: app(given, prog_name="bayes-prehoc", standalone_mode=False)))
 
 

@@ -63,6 +63,14 @@ def tiny_model(tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _caches_of_their_own(tmp_path_factory):
+    """Commands keep their compiled programs out of the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 MOST_MAPPINGS = 20_000
 """Every compiled program maps memory; a process may have 65,530 mappings on a usual Linux, and dies beyond."""
 
