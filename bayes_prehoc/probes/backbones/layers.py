@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from bayes_prehoc.probes.backbones.masks import bernoulli
+
 __all__ = ["ACTIVATIONS", "INITIAL_SCALE", "Attention", "Context", "Linear", "LowRank", "Noise", "Perceptron", "Rotary"]
 
 INITIAL_SCALE = 0.02
@@ -56,7 +58,7 @@ class Noise:
         if self.key is None or rate == 0.0:
             return x
         self.calls += 1
-        kept = jax.random.bernoulli(jax.random.fold_in(self.key, self.calls), 1.0 - rate, x.shape)
+        kept = bernoulli(jax.random.fold_in(self.key, self.calls), 1.0 - rate, x.shape)
         return jnp.where(kept, x / (1.0 - rate), 0.0)
 
 
