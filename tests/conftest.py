@@ -65,9 +65,11 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _caches_of_their_own(tmp_path_factory):
-    """Commands keep their compiled programs out of the user's folder."""
+    """Commands keep their compiled programs out of the user's folder; processes that tests start share them."""
+    folder = tmp_path_factory.mktemp("caches")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "programs"))
         yield
 
 
