@@ -1,5 +1,8 @@
 """The density that samplers see, against NumPyro's and where nothing should be."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +67,20 @@ def test_gradient_is_the_slope(make):
     ends = log_densities(target, jnp.stack([x - step, x, x + step]), arguments)
     assert float(value) == pytest.approx(float(ends[1]), abs=1e-3)
     assert float(slope @ step) == pytest.approx(float(ends[2] - ends[0]) / 2, rel=0.02, abs=2e-3)
+
+
+def test_models_are_traced_in_several_threads(make):
+    """Fits at the same time: NumPyro's handlers are one stack for all threads."""
+    target, arguments, _, x = problem(make)
+    start = threading.Barrier(4)
+
+    def trace(_):
+        start.wait()
+        # A function of its own, so that JAX traces it in every thread.
+        return jax.eval_shape(lambda x: target.energy(target.at(x, arguments.data), arguments), x)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [traced.shape for traced in pool.map(trace, range(4))] == [()] * 4
 
 
 @pytest.mark.parametrize("nu", [2.0, 60.0, 1500.0])
