@@ -7,7 +7,6 @@ head on 32 features of 384 for 32 seeds at once. Medians of rounds that alternat
 """
 
 import argparse
-import functools
 import time
 
 import jax
@@ -35,7 +34,7 @@ def main():
     figures = []
     for name, (seeds, shape) in SHAPES.items():
         keys = jax.random.split(jax.random.key(0), seeds)
-        ways = [jax.jit(jax.vmap(functools.partial(draw, p=KEPT, shape=shape))) for draw in (_jax, _ours)]
+        ways = [_masks(draw, shape) for draw in (jax.random.bernoulli, bernoulli)]
         seconds = np.array([[_seconds(way, keys) for way in ways] for _ in range(ROUNDS[given.size] + 1)])[1:]
         theirs, own = np.median(seconds, axis=0)
         ratio = float(np.median(seconds[:, 0] / seconds[:, 1]))
@@ -44,12 +43,8 @@ def main():
     write_figures(given.json, figures)
 
 
-def _jax(key, p, shape):
-    return jax.random.bernoulli(key, p, shape)
-
-
-def _ours(key, p, shape):
-    return bernoulli(key, p, shape)
+def _masks(draw, shape):
+    return jax.jit(jax.vmap(lambda key: draw(key, KEPT, shape)))
 
 
 def _seconds(way, keys):

@@ -18,6 +18,7 @@ share of it counts matrix products only (`_workloads.flops`). torch's bfloat16 a
 """
 
 import argparse
+import contextlib
 import functools
 import importlib.util
 import json
@@ -277,8 +278,8 @@ def main():
     if given.memory:
         return write_figures(given.json, memory())
     names, rounds, smaller = SIZES[given.size]
-    figures, torch = [], Torch(given.torch) if given.torch else None
-    try:
+    figures = []
+    with Torch(given.torch) if given.torch else contextlib.nullcontext() as torch:
         for name in given.only or names:
             workload = WORKLOADS[name]
             if name in ("head", "lora_last_two", "lora_all") and minilm() is None:
@@ -288,9 +289,6 @@ def main():
                 seeds=max(1, workload.seeds // smaller), steps=max(2, workload.steps // smaller)
             )
             figures += measured(name, workload, rounds, torch)
-    finally:
-        if torch:
-            torch.__exit__()
     return write_figures(given.json, figures)
 
 
