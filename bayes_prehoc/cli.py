@@ -60,7 +60,7 @@ from bayes_prehoc._console import (
     print_out,
     say,
 )
-from bayes_prehoc._machine import keep_programs
+from bayes_prehoc._programs import keep_programs
 from bayes_prehoc._terminal import fit_text, listing, plan_text, set_aside_lines
 from bayes_prehoc.errors import InputError
 

@@ -36,7 +36,7 @@ LAYERS = (
     "report",
     "integrations",
 )
-COMMAND_LINE = ("_terminal", "_console", "_arguments", "cli")
+COMMAND_LINE = ("_programs", "_terminal", "_console", "_arguments", "cli")
 
 
 def _imported(tree, file):

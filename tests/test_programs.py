@@ -1,19 +1,23 @@
-"""Tests of what is asked about the machine, and of where compiled programs are kept."""
+"""Tests of where compiled programs are kept."""
 
 import platform
 
 import jax
 import pytest
 
-from bayes_prehoc._machine import keep_programs
+from bayes_prehoc._programs import keep_programs
+
+SETTINGS = (
+    "jax_compilation_cache_dir",
+    "jax_compilation_cache_max_size",
+    "jax_persistent_cache_min_compile_time_secs",
+)
 
 
 @pytest.fixture
 def cache_folder(monkeypatch, tmp_path):
     """The folder for caches, with JAX's settings as they are before any command; they are put back."""
-    names = ("dir", "max_size"), ("min_compile_time_secs",)
-    names = [f"jax_compilation_cache_{n}" for n in names[0]] + [f"jax_persistent_cache_{n}" for n in names[1]]
-    before = {name: getattr(jax.config, name) for name in names}
+    before = {name: getattr(jax.config, name) for name in SETTINGS}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     jax.config.update("jax_compilation_cache_dir", None)
     yield tmp_path / "caches"
@@ -36,5 +40,15 @@ def test_a_folder_that_the_user_chose_stays(cache_folder, tmp_path):
 
 def test_without_a_folder_for_caches_nothing_is_kept(cache_folder):
     cache_folder.write_text("a file, not a folder")
+    keep_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_without_a_home_folder_nothing_is_kept(cache_folder, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("bayes_prehoc._programs.Path.home", no_home)
     keep_programs()
     assert jax.config.jax_compilation_cache_dir is None
