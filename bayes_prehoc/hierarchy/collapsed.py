@@ -5,7 +5,7 @@ Gauss-Hermite quadrature at fixed nodes gives the task's marginal likelihood,
 
 .. math:: p(\hat U_t | \theta) = \int N(w; 0, I) \, e^{f_t(w, \theta)} dw \approx \sum_m q_m e^{f_t(w_m, \theta)},
 
-with f the log likelihood at the latents that w stands for plus what corrects the density. NUTS then sees the
+with f the log likelihood at the latents that w stands for plus what corrects the density. The sampler then sees the
 hyperparameters and the noise of the outcome sets only. The nodes of each task are moved to where its whitened
 coordinates lie, seen over draws, as in adaptive quadrature; but once, before sampling, so that the density stays one
 smooth function.
@@ -242,5 +242,7 @@ def collapsed_model(
     """NumPyro model of the hyperparameters; sites as in `model.hierarchical_model`, without `white`."""
     population = sampled_population(prior, proxy, data.kind.shape[1])
     noise = sampled_noise(data, with_noise)
+    # Without the barrier, XLA would derive them anew wherever they are used, which takes long to compile.
+    population, noise = jax.lax.optimization_barrier((population, noise))
     total = sum(log_marginals(population, group, noise[group.rows], proxy, nodes).sum() for group in groups)
     numpyro.factor("estimates", total)

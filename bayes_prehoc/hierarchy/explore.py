@@ -14,12 +14,11 @@ and Miguez 2015 (flattened weights).
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
-from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture, draw, log_density, mixture, mixture_of_draws
+from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture, draw, log_density, mixture_of_draws
 
 __all__ = ["Weighted", "find_modes", "population", "wide_mixture"]
 
@@ -59,8 +58,7 @@ class Weighted(NamedTuple):
 
     def covariance(self) -> Float[np.ndarray, "P P"]:
         """Of the proposal, which is smoother than that of the draws."""
-        mean, factor = (np.asarray(part, np.float64) for part in self.proposal[:2])
-        weight = np.exp(np.asarray(self.proposal.log_weight, np.float64))
+        mean, factor, weight = self.proposal
         off = mean - weight @ mean
         within = np.einsum("c,cij,ckj->ik", weight, factor, factor) / WIDENING
         return within + np.einsum("c,ci,cj->ij", weight, off, off)
@@ -102,7 +100,7 @@ def find_modes(climb_from: Sequence[np.ndarray], gradient: Callable, each: Calla
     center, precision, energy = (np.array(part) for part in zip(*modes, strict=True))
     log_mass = -energy - 0.5 * np.linalg.slogdet(precision)[1]
     share = np.maximum(np.exp(log_mass - np.logaddexp.reduce(log_mass)), LEAST_SHARE)
-    return mixture(center, np.linalg.cholesky(WIDENING * np.linalg.inv(precision)), share / share.sum())
+    return Mixture(center, np.linalg.cholesky(WIDENING * np.linalg.inv(precision)), share / share.sum())
 
 
 def _curvature(downhill, x):
@@ -116,15 +114,15 @@ def _curvature(downhill, x):
 
 def wide_mixture(center: Float[np.ndarray, " P"], scale: float) -> Mixture:
     """One component, where nothing is known."""
-    return mixture(center[None], scale * np.eye(len(center))[None], np.ones(1))
+    return Mixture(center[None], scale * np.eye(len(center))[None], np.ones(1))
 
 
-def population(key, proposal: Mixture, log_p: Callable, number: int, rounds: int) -> Weighted:
+def population(rng: np.random.Generator, proposal: Mixture, log_p: Callable, number: int, rounds: int) -> Weighted:
     """Weighted draws of all rounds, and the proposal they make.
 
     Parameters
     ----------
-    key : key
+    rng : Generator
     proposal : Mixture
         To begin with.
     log_p : callable
@@ -135,9 +133,9 @@ def population(key, proposal: Mixture, log_p: Callable, number: int, rounds: int
         At most; it ends sooner where enough draws count.
     """
     xs, log_ps, proposals = [], [], []
-    for count in range(rounds):
-        x = draw(jax.random.fold_in(key, count), proposal, number)
-        xs.append(np.asarray(x, np.float64))
+    for _ in range(rounds):
+        x = draw(rng, proposal, number)
+        xs.append(x)
         log_ps.append(np.asarray(log_p(x), np.float64))
         proposals.append(proposal)
         x, log_weight = np.concatenate(xs), _log_weights(xs, log_ps, proposals)
@@ -152,8 +150,8 @@ def population(key, proposal: Mixture, log_p: Callable, number: int, rounds: int
 
 def _log_weights(xs, log_ps, proposals):
     """Of all draws, each as one of the mixture of all rounds' proposals."""
-    x = np.concatenate(xs).astype(np.float32)
-    log_q = np.logaddexp.reduce([np.asarray(log_density(q, x), np.float64) for q in proposals], axis=0)
+    x = np.concatenate(xs)
+    log_q = np.logaddexp.reduce([log_density(q, x) for q in proposals], axis=0)
     log_weight = np.concatenate(log_ps) - log_q
     return np.where(np.isfinite(log_weight), log_weight, -np.inf)
 

@@ -1,4 +1,4 @@
-r"""Leaps across the posterior of the hyperparameters, between the steps of NUTS.
+r"""Leaps across the posterior of the hyperparameters, between trajectories.
 
 A posterior can have more than one mode that gradients do not lead between: levels that differ because rates do, or
 because shares do, for tasks that were observed far from c_0. A proposal q that is known before sampling starts, and
@@ -12,36 +12,49 @@ each.
 Source: Tierney 1994 (independence Metropolis-Hastings and its mixtures with other kernels).
 """
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
 
 from bayes_prehoc.hierarchy.mixture import Mixture, draw, log_density
 
 __all__ = ["LEAPS", "leap"]
 
-LEAPS = 16
-"""Proposals for each step of NUTS."""
+LEAPS = 7
+"""Proposals for each trajectory. With where a chain is they make eight densities."""
 
 
-def leap(key, x: Float[Array, " P"], log_p_of, proposal: Mixture):
-    """`LEAPS` Metropolis-Hastings steps from x.
+def leap(rng: np.random.Generator, points: Float[np.ndarray, "C Q"], log_p_of: Callable, proposal: Mixture):
+    """`LEAPS` Metropolis-Hastings steps of each of C chains.
+
+    Parameters
+    ----------
+    rng : Generator
+    points : array (C, Q)
+        The proposal is for their first P coordinates; the others stay.
+    log_p_of : callable
+        Log densities (N,) at points (N, Q).
+    proposal : Mixture
 
     Returns
     -------
-    x : where the chain is now
-    leapt : share of the proposals that were accepted
+    points : array (C, Q)
+        Where the chains are now.
+    leapt : array (C,)
+        Share of the proposals that were accepted.
     """
-    draw_key, accept_key = jax.random.split(key)
-    offered = jnp.concatenate([x[None], draw(draw_key, proposal, LEAPS)])
-    log_weight = jax.lax.map(log_p_of, offered) - log_density(proposal, offered)
-    log_weight = jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
-    thresholds = jnp.log(jax.random.uniform(accept_key, (LEAPS,)))
+    chains, size = len(points), proposal.mean.shape[-1]
+    offered = np.repeat(points[:, None], 1 + LEAPS, axis=1)
+    offered[:, 1:, :size] = draw(rng, proposal, chains * LEAPS).reshape(chains, LEAPS, size)
+    log_p = np.asarray(log_p_of(offered.reshape(-1, offered.shape[-1])), np.float64).reshape(chains, -1)
+    log_weight = log_p - log_density(proposal, offered[..., :size])
+    log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)
+    thresholds = np.log(rng.random((LEAPS, chains)))
 
-    def step(state, offer):
-        *other, threshold = offer
-        accepted = threshold < other[1] - state[1]
-        return jax.tree.map(lambda a, b: jnp.where(accepted, a, b), tuple(other), state), accepted
-
-    (x, _), accepted = jax.lax.scan(step, (x, log_weight[0]), (offered[1:], log_weight[1:], thresholds))
-    return x, accepted.mean()
+    rows = np.arange(chains)
+    at, accepted = np.zeros(chains, int), np.zeros(chains)
+    for offer, threshold in enumerate(thresholds, start=1):
+        taken = threshold + log_weight[rows, at] < log_weight[:, offer]
+        at, accepted = np.where(taken, offer, at), accepted + taken
+    return offered[rows, at], accepted / LEAPS

@@ -3,16 +3,13 @@
 Source: Cappe et al. 2008 (mixtures of t in population Monte Carlo); components by expectation maximisation.
 """
 
-import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammaln
-from jaxtyping import Array, Float
+from jaxtyping import Float
+from scipy.special import gammaln
 
-__all__ = ["Mixture", "draw", "log_density", "mixture", "mixture_of_draws"]
+__all__ = ["Mixture", "draw", "log_density", "mixture_of_draws"]
 
 FREEDOM = 6.0
 """Degrees of freedom of the t distributions."""
@@ -30,20 +27,11 @@ SHRINKAGE = 8.0
 
 
 class Mixture(NamedTuple):
-    """A mixture of C multivariate t distributions in P dimensions: means, Cholesky factors, log weights."""
+    """A mixture of C multivariate t distributions in P dimensions: means, Cholesky factors, weights that sum to one."""
 
-    mean: Float[Array, "C P"]
-    factor: Float[Array, "C P P"]
-    log_weight: Float[Array, " C"]
-
-
-def mixture(mean, factor, weight) -> Mixture:
-    """From up to `MOST` components; padded with components of no weight, so that one program serves all."""
-    missing = MOST - len(mean)
-    mean, factor = (np.concatenate([a, np.repeat(a[:1], missing, axis=0)]) for a in (mean, factor))
-    with np.errstate(divide="ignore"):
-        log_weight = np.log(np.concatenate([weight, np.zeros(missing)]))
-    return Mixture(*(jnp.asarray(a, jnp.float32) for a in (mean, factor, log_weight)))
+    mean: Float[np.ndarray, "C P"]
+    factor: Float[np.ndarray, "C P P"]
+    weight: Float[np.ndarray, " C"]
 
 
 def mixture_of_draws(x: Float[np.ndarray, "S P"], weight: Float[np.ndarray, " S"] | None = None) -> Mixture:
@@ -64,7 +52,7 @@ def mixture_of_draws(x: Float[np.ndarray, "S P"], weight: Float[np.ndarray, " S"
         parameters = count * (1 + size + size * (size + 1) / 2)
         best = min(best, (parameters * np.log(effective) - 2.0 * log_likelihood, fitted), key=lambda pair: pair[0])
     mean, covariance, share = best[1]
-    return mixture(center + spread * mean, np.linalg.cholesky(WIDENING * covariance) * spread[:, None], share)
+    return Mixture(center + spread * mean, np.linalg.cholesky(WIDENING * covariance) * spread[:, None], share)
 
 
 def _maximise(x, number, count):
@@ -103,27 +91,21 @@ def _maximise(x, number, count):
     return (mean, covariance, weight), log_likelihood
 
 
-@functools.partial(jax.jit, static_argnames="number")
-def draw(key, of: Mixture, number: int) -> Float[Array, "N P"]:
+def draw(rng: np.random.Generator, of: Mixture, number: int) -> Float[np.ndarray, "N P"]:
     """Independent draws."""
-    which_key, normal_key, scale_key = jax.random.split(key, 3)
-    size = of.mean.shape[1]
-    which = jax.random.categorical(which_key, of.log_weight, shape=(number,))
-    normal = jax.random.normal(normal_key, (number, size))
-    scale = jnp.sqrt(FREEDOM / (2.0 * jax.random.gamma(scale_key, FREEDOM / 2.0, (number, 1))))
-    return of.mean[which] + scale * jnp.einsum("nij,nj->ni", of.factor[which], normal)
+    which = rng.choice(len(of.weight), size=number, p=of.weight)
+    normal = rng.normal(size=(number, of.mean.shape[1]))
+    scale = np.sqrt(FREEDOM / rng.chisquare(FREEDOM, (number, 1)))
+    return of.mean[which] + scale * np.einsum("nij,nj->ni", of.factor[which], normal)
 
 
-@jax.jit
-def log_density(of: Mixture, x: Float[Array, "... P"]) -> Float[Array, "..."]:
+def log_density(of: Mixture, x: Float[np.ndarray, "... P"]) -> Float[np.ndarray, "..."]:
     """Log density there."""
     size = x.shape[-1]
-    off = jnp.moveaxis(x[..., None, :] - of.mean, -2, 0)  # (C, ..., P)
-    points = jnp.reshape(off, (len(off), -1, size))
-    solved = jax.vmap(lambda factor, b: jax.scipy.linalg.solve_triangular(factor, b.T, lower=True).T)(of.factor, points)
-    log_det = jnp.sum(jnp.log(jnp.diagonal(of.factor, axis1=1, axis2=2)), axis=1)
-    constant = gammaln((FREEDOM + size) / 2) - gammaln(FREEDOM / 2) - 0.5 * size * jnp.log(FREEDOM * jnp.pi)
-    terms = (of.log_weight - log_det)[:, None] - 0.5 * (FREEDOM + size) * jnp.log1p(
-        jnp.sum(solved**2, axis=-1) / FREEDOM
-    )
-    return jnp.reshape(constant + jax.nn.logsumexp(terms, axis=0), x.shape[:-1])
+    off = x.reshape(-1, size) - of.mean[:, None]  # (C, N, P)
+    white = np.linalg.solve(of.factor, np.swapaxes(off, 1, 2))
+    log_det = np.log(np.diagonal(of.factor, axis1=1, axis2=2)).sum(axis=1)
+    constant = gammaln((FREEDOM + size) / 2) - gammaln(FREEDOM / 2) - 0.5 * size * np.log(FREEDOM * np.pi)
+    terms = constant - 0.5 * (FREEDOM + size) * np.log1p((white**2).sum(axis=1) / FREEDOM)
+    terms += (np.log(of.weight) - log_det)[:, None]
+    return np.logaddexp.reduce(terms, axis=0).reshape(x.shape[:-1])

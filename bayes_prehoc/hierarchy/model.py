@@ -158,7 +158,7 @@ def outcome_noise(standard: Float[Array, " T"], data: ModelData) -> Float[Array,
     """The outcome set's noise from a standard normal: its estimate's normal, truncated at zero."""
     se = jnp.where(data.noise_se > 0.0, data.noise_se, 1.0)
     below = jax.scipy.stats.norm.cdf(-data.noise / se)
-    uniform = below + (1.0 - below) * jax.scipy.stats.norm.cdf(standard)
+    uniform = jax.lax.optimization_barrier(below + (1.0 - below) * jax.scipy.stats.norm.cdf(standard))
     drawn = data.noise + se * jax.scipy.special.ndtri(jnp.clip(uniform, 1e-6, 1.0 - 1e-6))
     return jnp.where(data.noise_se > 0.0, jnp.maximum(drawn, 0.0), jnp.maximum(data.noise, 0.0))
 

@@ -1,10 +1,10 @@
 """Where sampling starts, and where the likelihood is expanded.
 
-The first guess is the mode of each task's latents under an empirical population, found before NUTS runs. It alternates,
-a few times, between the mode of each task's latents under the current population (damped Gauss-Newton, exact
-gradients), the population's mean and covariance given those modes (an EM step), and the shared parameters (onset,
-misfit, dependence of depths) by their profile over a grid. Once there are draws, their means take its place. The
-posterior does not depend on any of it.
+The first guess is the mode of each task's latents under an empirical population, found before chains start. It
+alternates, a few times, between the mode of each task's latents under the current population (damped Gauss-Newton,
+exact gradients), the population's mean and covariance given those modes (an EM step), and the shared parameters
+(onset, misfit, dependence of depths) by their profile over a grid. Once there are draws, their means take its place.
+The posterior does not depend on any of it.
 """
 
 import functools

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bayes_prehoc.hierarchy import fit
+from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.likelihood import alpha_bounds
 from bayes_prehoc.hierarchy.model import weak_prior
 from bayes_prehoc.hierarchy.placing import Known, place
@@ -100,11 +101,12 @@ def not_converged(fitted):
 
 @pytest.fixture(scope="session")
 def placed():
-    """A target, its data, and points placed there."""
+    """An evaluator of a target, its data, and points placed there."""
     _, data, _ = simulated()
     target = Target(weak_prior("run_to_run"), "run_to_run", False)
     known = Known(find_reference(data, target.prior, target.proxy))
-    return target, data, place(jax.random.key(0), known, target, data)
+    with Evaluator(target) as evaluator:
+        yield evaluator, data, place(jax.random.key(0), known, evaluator, data)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 
 from bayes_prehoc.hierarchy import collapsed
 from bayes_prehoc.hierarchy.collapsed import log_marginals, quadrature
+from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.inference import sample
 from bayes_prehoc.hierarchy.model import (
     HYPERPARAMETERS,
@@ -206,7 +207,8 @@ def test_marginals_are_right_all_over_the_posterior(make):
     order = np.argsort(draws["tau"][:, 2])
     some = {name: values[order[np.linspace(0, len(order) - 1, 12).astype(int)]] for name, values in draws.items()}
     known = Known(find_reference(data, prior, proxy))
-    arguments, rule, _ = place(jax.random.key(0), known, Target(prior, proxy, False), data)
+    with Evaluator(Target(prior, proxy, False)) as evaluator:
+        arguments, rule, _ = place(jax.random.key(0), known, evaluator, data)
     sites = {name: jnp.asarray(some[name], jnp.float32) for name in HYPERPARAMETERS if name != "corr_chol"}
     sites["corr_chol"] = jnp.asarray(np.linalg.cholesky(some["corr"]), jnp.float32)
     (group,) = arguments.groups

@@ -26,13 +26,12 @@ def starts(rng, number=12):
 
 def test_climbs_find_each_mode_once_with_its_curvature():
     found = find_modes(starts(np.random.default_rng(0)), lambda x: gradient(jnp.asarray(x, jnp.float32)))
-    weight = np.exp(np.asarray(found.log_weight))
-    assert np.sum(weight > 0) == 2
-    order = np.argsort(np.asarray(found.mean[:2, 0]))
-    np.testing.assert_allclose(np.asarray(found.mean[:2])[order].mean(axis=1), [0.0, APART], atol=0.05)
-    scale = np.sqrt(np.diagonal(np.asarray(found.factor[:2] @ np.swapaxes(found.factor[:2], 1, 2)), axis1=1, axis2=2))
+    assert len(found.weight) == 2
+    order = np.argsort(found.mean[:, 0])
+    np.testing.assert_allclose(found.mean[order].mean(axis=1), [0.0, APART], atol=0.05)
+    scale = np.sqrt(np.diagonal(found.factor @ np.swapaxes(found.factor, 1, 2), axis1=1, axis2=2))
     np.testing.assert_allclose(scale[order].mean(axis=1) / np.sqrt(1.3), [1.0, 0.4], rtol=0.05)
-    np.testing.assert_allclose(weight[:2][order], [SHARE, 1 - SHARE], atol=0.02)
+    np.testing.assert_allclose(found.weight[order], [SHARE, 1 - SHARE], atol=0.02)
 
 
 def test_a_flat_direction_gets_a_bounded_scale():
@@ -47,8 +46,8 @@ def test_climbs_that_end_nowhere_give_no_mode():
 def test_a_population_finds_masses_and_moments():
     """From modes whose masses are known badly."""
     first = find_modes(starts(np.random.default_rng(0)), lambda x: gradient(jnp.asarray(x, jnp.float32)))
-    first = first._replace(log_weight=jnp.where(first.log_weight > -jnp.inf, jnp.log(0.5), -jnp.inf))
-    found = population(jax.random.key(0), first, log_p, 1500, rounds=6)
+    first = first._replace(weight=np.full(2, 0.5))
+    found = population(np.random.default_rng(0), first, log_p, 1500, rounds=6)
     assert found.weight.sum() == pytest.approx(1.0) and found.effective > 500
     in_first = found.x[:, 0] < APART / 2
     assert found.weight[in_first].sum() == pytest.approx(SHARE, abs=0.06)
@@ -67,7 +66,7 @@ def test_a_population_moves_to_a_posterior_that_it_starts_far_from():
     def narrow(x):
         return -0.5 * jnp.sum(((x - 1.0) / 0.1) ** 2, axis=-1)
 
-    found = population(jax.random.key(0), wide_mixture(np.zeros(SIZE), 0.5), narrow, 1000, rounds=10)
+    found = population(np.random.default_rng(0), wide_mixture(np.zeros(SIZE), 0.5), narrow, 1000, rounds=10)
     assert found.effective > 300
     np.testing.assert_allclose(found.weight @ found.x, 1.0, atol=0.03)
     np.testing.assert_allclose(np.sqrt(np.diag(found.covariance())), 0.1, rtol=0.3)
@@ -77,11 +76,11 @@ def test_densities_that_are_not_finite_are_none():
     def half(x):
         return jnp.where(x[:, 0] > 0.0, -0.5 * jnp.sum(x**2, axis=1), jnp.nan)
 
-    found = population(jax.random.key(1), wide_mixture(np.zeros(2), 1.0), half, 1000, rounds=2)
+    found = population(np.random.default_rng(1), wide_mixture(np.zeros(2), 1.0), half, 1000, rounds=2)
     assert np.all(found.weight[found.x[:, 0] <= 0.0] == 0.0)
     assert found.weight @ found.x[:, 0] == pytest.approx(np.sqrt(2 / np.pi), abs=0.1)
     nowhere = population(
-        jax.random.key(1), wide_mixture(np.zeros(2), 1.0), lambda x: jnp.full(len(x), jnp.nan), 100, rounds=2
+        np.random.default_rng(1), wide_mixture(np.zeros(2), 1.0), lambda x: jnp.full(len(x), jnp.nan), 100, rounds=2
     )
     assert nowhere.weight == pytest.approx(0.01)
 

@@ -6,15 +6,14 @@ import numpy as np
 from bayes_prehoc.hierarchy.collapsed import RULES
 from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.placing import next_rule
-from bayes_prehoc.hierarchy.target import posterior_sites
 
 
 def test_points_are_put_where_the_latents_are(placed):
     """What was found is close to the posterior: many draws count, and latents are close to standard in the frame."""
-    target, _, (arguments, rule, found) = placed
+    evaluator, _, (arguments, rule, found) = placed
     assert rule in RULES and found.effective > 300
-    x = draw(jax.random.key(1), found.proposal, 100)
-    sites = posterior_sites(target, jax.random.key(2), x, arguments)
+    x = draw(np.random.default_rng(1), found.proposal, 100)
+    sites = evaluator.sites(jax.random.key(2), x, arguments)
     group = arguments.groups[0]
     off = np.asarray(sites["white"]) - np.asarray(group.frame.center)
     standard = np.linalg.solve(np.asarray(group.frame.spread), off[..., None])[..., 0]

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import potential_energy, unconstrain_fn
-from scipy import stats
+from scipy import special, stats
 
 from bayes_prehoc.hierarchy.collapsed import RULES, collapsed_model, groups_by_depths, plain_frame, quadrature
-from bayes_prehoc.hierarchy.mixture import draw, mixture
+from bayes_prehoc.hierarchy.explore import wide_mixture
+from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, weak_prior
 from bayes_prehoc.hierarchy.start import find_reference
-from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values, gradient, log_densities, posterior_sites
+from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values, gradients, log_densities, posterior_sites
 
 
 def problem(make, proxy="run_to_run", **settings):
@@ -30,41 +31,79 @@ def problem(make, proxy="run_to_run", **settings):
 
 @pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
 def test_energy_is_that_of_the_model(make, proxy):
-    target, arguments, truth, _ = problem(make, proxy)
+    correlated = np.linalg.cholesky(np.array([[1, 0.5, -0.3], [0.5, 1, 0.2], [-0.3, 0.2, 1]]))
+    target, arguments, truth, _ = problem(make, proxy, corr_chol=correlated)
     model_arguments = (arguments.groups, arguments.data, quadrature(RULES[0]), target.prior, proxy, target.with_noise)
     sites = {name: jnp.asarray(getattr(truth, name), jnp.float32) for name in HYPERPARAMETERS}
     if target.with_noise:
         sites["noise_white"] = jnp.zeros(6)
     free = unconstrain_fn(collapsed_model, model_arguments, {}, sites)
-    scales = np.array([*target.prior.tau, target.prior.misfit])
-    value = np.array([*truth.tau, truth.misfit], float)
-    held = stats.halfnorm.cdf(MOST_MISFIT, scale=target.prior.misfit)
-    quantile = stats.halfnorm.cdf(value, scale=scales) / np.array([1, 1, 1, held])
-    white = stats.norm.ppf(quantile)
-    whitened = free | {"tau": jnp.asarray(white[:3], jnp.float32), "misfit": jnp.float32(white[3])}
-    x = ravel_pytree({name: whitened[name] for name in HYPERPARAMETERS})[0]
-    z = target.at(x, arguments.data)
-    # Densities by volume of the values themselves: NumPyro's are by that of log tau and logit misfit.
-    slope = stats.norm.pdf(white) / (stats.halfnorm.pdf(value, scale=scales) / np.array([1, 1, 1, held]))
-    volume = np.sum(np.log(slope / value)) - np.log1p(-value[3] / MOST_MISFIT)
+    x, volume = whitened(target, truth, free)
+    point = target.points(x[None], arguments.data)[0]
     expected = float(potential_energy(collapsed_model, model_arguments, {}, free)) - volume
-    assert float(target.energy(z, arguments)) == pytest.approx(expected, abs=1e-3)
-    assert float(log_densities(target, x[None], arguments)[0]) == pytest.approx(-expected, abs=1e-3)
-    together = log_densities(target, jnp.stack([x, x + 0.1, x]), arguments, at_once=3)
-    np.testing.assert_allclose(together[jnp.array([0, 2])], -expected, atol=1e-3)
-    found = posterior_sites(target, jax.random.key(0), jnp.stack([x, x]), arguments)
+    assert float(target.energy(point, arguments)) == pytest.approx(expected, abs=1e-3)
+    points = np.stack([point, point + 0.1, point])
+    for together in (False, True):
+        found = np.asarray(log_densities(target, points, arguments, together))
+        np.testing.assert_allclose(found[[0, 2]], -expected, atol=1e-3)
+    keys = jax.random.split(jax.random.key(0), 3)
+    found = posterior_sites(target, keys, points, arguments, together=False)
     for name in HYPERPARAMETERS:
-        np.testing.assert_allclose(found[name][1], sites[name], rtol=1e-4, atol=1e-5)
-    assert all(found[name].shape == (2, 6) for name in (*LATENTS, "effective")) and found["white"].shape == (2, 6, 3)
+        np.testing.assert_allclose(found[name][2], sites[name], rtol=1e-4, atol=1e-5)
+    assert all(found[name].shape == (3, 6) for name in (*LATENTS, "effective")) and found["white"].shape == (3, 6, 3)
     assert ("noise" in found) == target.with_noise
 
 
-def test_gradient_is_the_slope(make):
-    target, arguments, _, x = problem(make)
-    value, slope = gradient(target, jnp.asarray(x), arguments)
-    direction = np.random.default_rng(0).normal(size=len(x)).astype(np.float32)
+def whitened(target, truth, free):
+    """x at the truth, and the log volume of NumPyro's unconstrained values over it, by SciPy and by differences."""
+    scales = np.array([*target.prior.tau, target.prior.misfit])
+    value = np.array([*truth.tau, truth.misfit], float)
+    held = np.array([1, 1, 1, stats.halfnorm.cdf(MOST_MISFIT, scale=target.prior.misfit)])
+    white = stats.norm.ppf(stats.halfnorm.cdf(value, scale=scales) / held)
+    # NumPyro's are log tau and logit misfit.
+    slope = stats.norm.pdf(white) / (stats.halfnorm.pdf(value, scale=scales) / held)
+    volume = np.sum(np.log(slope / value)) - np.log1p(-value[3] / MOST_MISFIT)
+    parts = dict(free) | {"tau": white[:3], "misfit": white[3]}
+
+    def slope_of(function, y, step=1e-5):
+        return (function(y + step) - function(y - step)) / (2 * step)
+
+    width = np.sqrt(2 * np.array([2.5, 2.5, 2.0]))
+    parts["corr_chol"] = width * special.erfinv(np.tanh(np.asarray(free["corr_chol"], float)))
+    volume += np.log(slope_of(lambda y: np.arctanh(special.erf(y / width)), parts["corr_chol"])).sum()
+    if target.proxy == "conditional":
+        prior = stats.beta(*target.prior.kappa)
+        parts["dependence"] = stats.norm.ppf(prior.cdf(float(truth.dependence)))
+        volume += np.log(slope_of(lambda y: special.logit(prior.ppf(stats.norm.cdf(y))), parts["dependence"]))
+    whole = {name: jnp.asarray(parts[name], jnp.float32) for name in HYPERPARAMETERS}
+    return np.asarray(ravel_pytree(whole)[0]), volume
+
+
+@pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
+def test_volume_is_that_of_the_change_of_variables(make, proxy):
+    """Each value follows from one coordinate, out to where single precision ends."""
+    target, arguments, _, x = problem(make, proxy)
+
+    def sites(point):
+        values, volume = target._sites(point, arguments.data)
+        return ravel_pytree(values)[0], volume
+
+    slope_and_volume = jax.jit(jax.jacfwd(sites, has_aux=True))
+    for scale in (0.1, 1.0, 3.0):
+        for own in scale * np.random.default_rng(1).normal(size=(20, len(x))):
+            slope, volume = slope_and_volume(target.points(own[None], arguments.data)[0])
+            sign, expected = np.linalg.slogdet(np.asarray(slope, float))
+            assert abs(sign) == 1.0 and float(volume) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
+def test_gradient_is_the_slope(make, proxy):
+    target, arguments, _, x = problem(make, proxy)
+    point = target.points(x[None], arguments.data)[0]
+    value, slope = (part[0] for part in gradients(target, point[None], arguments, together=False))
+    direction = np.random.default_rng(0).normal(size=len(point)).astype(np.float32)
     step = 1e-2 * direction
-    ends = log_densities(target, jnp.stack([x - step, x, x + step]), arguments)
+    ends = log_densities(target, np.stack([point - step, point, point + step]), arguments, together=False)
     assert float(value) == pytest.approx(float(ends[1]), abs=1e-3)
     assert float(slope @ step) == pytest.approx(float(ends[2] - ends[0]) / 2, rel=0.02, abs=2e-3)
 
@@ -77,7 +116,7 @@ def test_models_are_traced_in_several_threads(make):
     def trace(_):
         start.wait()
         # A function of its own, so that JAX traces it in every thread.
-        return jax.eval_shape(lambda x: target.energy(target.at(x, arguments.data), arguments), x)
+        return jax.eval_shape(lambda x: target.energy(x, arguments), x)
 
     with ThreadPoolExecutor(4) as pool:
         assert [traced.shape for traced in pool.map(trace, range(4))] == [()] * 4
@@ -87,8 +126,8 @@ def test_models_are_traced_in_several_threads(make):
 def test_no_density_lies_far_from_the_data(make, nu):
     """With a misfit without bound the likelihood grew for ever, and a chain that got there stayed."""
     target, arguments, _, x = problem(make, nu=nu, tasks=20)
-    here = float(gradient(target, jnp.asarray(x), arguments)[0])
+    here = float(log_densities(target, x[None], arguments, together=False)[0])
     for scale in (2.0, 6.0):
-        far = draw(jax.random.key(2), mixture(x[None], scale * np.eye(len(x))[None], np.ones(1)), 3000)
-        found = np.asarray(log_densities(target, far, arguments))
+        far = draw(np.random.default_rng(2), wide_mixture(x, scale), 3000)
+        found = np.asarray(log_densities(target, far, arguments, together=False))
         assert np.isfinite(found).any() and np.nanmax(found) < here

@@ -1,0 +1,91 @@
+"""What explorers and samplers ask of a target, at many points at a time.
+
+On a CPU points go to threads, one per core, a few at a time: always as many, so that exploring, climbing and sampling
+share their compiled programs, whose compilation takes longer than many a fit's sampling. On an accelerator all
+points are one batch, but for those whose latents are drawn, which takes memory.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from bayes_prehoc._machine import cores
+from bayes_prehoc.hierarchy.target import Arguments, Target, gradients, log_densities, posterior_sites
+
+__all__ = ["Evaluator", "generator"]
+
+DENSITIES = 8
+"""Points whose densities a thread of a CPU computes in one call."""
+SITES = 50
+"""Points whose latents are drawn in one call."""
+
+
+def generator(key) -> np.random.Generator:
+    """NumPy's random numbers for what is computed on the host, from a key."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+class Evaluator:
+    """A target's densities, gradients and sites at many points; use it as a context, which ends its threads.
+
+    Parameters
+    ----------
+    target : Target
+    together : bool, optional
+        Whether all points are one batch. Default: on an accelerator.
+    """
+
+    def __init__(self, target: Target, together: bool | None = None):
+        self.target = target
+        self.together = jax.default_backend() != "cpu" if together is None else together
+        self.pool = ThreadPoolExecutor(1 if self.together else cores())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        self.pool.shutdown(cancel_futures=True)
+
+    def log_densities(self, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> Float[np.ndarray, " N"]:
+        """Log densities, up to a constant."""
+
+        def some(part):
+            return log_densities(self.target, part, arguments, self.together)
+
+        return self._in_parts(some, len(points) if self.together else DENSITIES, points)
+
+    def gradients(self, points: Float[np.ndarray, "N Q"], arguments: Arguments):
+        """Log densities (N,) and their gradients (N, Q)."""
+
+        def some(part):
+            return gradients(self.target, part, arguments, self.together)
+
+        return self._in_parts(some, len(points) if self.together else 1, points)
+
+    def gradient(self, point: Float[np.ndarray, " Q"], arguments: Arguments):
+        """Log density () at one point and its gradient (Q,), for threads of the pool to ask for."""
+        found = gradients(self.target, np.asarray(point, np.float32)[None], arguments, self.together)
+        return jax.tree.map(lambda part: np.asarray(part)[0], found)
+
+    def sites(self, key, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> dict[str, Array]:
+        """Hyperparameters, noise and latents at the points, arrays (N, ...), with `corr` for its Cholesky factor."""
+
+        def some(part, keys):
+            return posterior_sites(self.target, keys, part, arguments, self.together)
+
+        sites = self._in_parts(some, SITES, points, jax.random.split(key, len(points)))
+        factor = sites.pop("corr_chol").astype(np.float64)
+        return sites | {"corr": factor @ np.swapaxes(factor, -1, -2)}
+
+    def _in_parts(self, compute: Callable, size: int, points, *beside):
+        """What `compute` gives for points and what goes with each, `size` at a time; the last part is filled up."""
+        points, number = np.asarray(points, np.float32), len(points)
+        parts = np.resize(np.arange(number), -(-number // size) * size).reshape(-1, size)
+
+        def part(rows):
+            return jax.tree.map(np.asarray, compute(points[rows], *(array[rows] for array in beside)))
+
+        return jax.tree.map(lambda *found: np.concatenate(found)[:number], *self.pool.map(part, parts))

@@ -1,0 +1,28 @@
+"""Points in parts and in one batch have the same densities, gradients and sites."""
+
+import jax
+import numpy as np
+import pytest
+
+from bayes_prehoc.hierarchy.evaluator import DENSITIES, SITES, Evaluator
+
+
+def test_parts_and_batches_agree(placed):
+    evaluator, data, (arguments, _, found) = placed
+    points = evaluator.target.points(found.resampled(np.random.default_rng(0), SITES + 3), data)
+    with Evaluator(evaluator.target, together=True) as batch:
+        few = points[: DENSITIES + 3]
+        np.testing.assert_allclose(
+            evaluator.log_densities(few, arguments), batch.log_densities(few, arguments), rtol=1e-5
+        )
+        (values, slopes), other = evaluator.gradients(points[:4], arguments), batch.gradients(points[:4], arguments)
+        np.testing.assert_allclose(values, other[0], rtol=1e-5)
+        np.testing.assert_allclose(slopes, other[1], atol=2e-2 * np.abs(slopes).max())
+        value, slope = evaluator.gradient(points[3], arguments)
+    assert value == pytest.approx(values[3]) and slope == pytest.approx(slopes[3])
+    sites = evaluator.sites(jax.random.key(0), points, arguments)
+    assert all(len(values) == len(points) for values in sites.values())
+    np.testing.assert_allclose(np.diagonal(sites["corr"], axis1=1, axis2=2), 1.0, atol=1e-5)
+    again = evaluator.sites(jax.random.key(0), points, arguments)
+    for name, values in sites.items():
+        np.testing.assert_array_equal(values, again[name])
