@@ -2,8 +2,9 @@
 
 from bayes_prehoc.probes.adapters import Adapter
 from bayes_prehoc.probes.execute import probe
+from bayes_prehoc.probes.objectives import Judged
 from bayes_prehoc.probes.spec import ProbeSpec
 from bayes_prehoc.probes.suite import suite, suite_task
 from bayes_prehoc.probes.texts import TextData
 
-__all__ = ["Adapter", "ProbeSpec", "TextData", "probe", "suite", "suite_task"]
+__all__ = ["Adapter", "Judged", "ProbeSpec", "TextData", "probe", "suite", "suite_task"]

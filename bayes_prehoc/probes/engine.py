@@ -54,7 +54,7 @@ class Program(NamedTuple):
     classes: int
     optimizer: str | Callable
     schedule: str | Callable
-    metric: str
+    metric: str | Callable
     layout: Layout
 
     @classmethod

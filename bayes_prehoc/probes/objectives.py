@@ -4,6 +4,7 @@ Three kinds of target: a class (int), a number (float), or tokens, of which thos
 about; an answer of several tokens is right if each of them is the likeliest.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["IGNORED", "METRICS", "Judged", "judge", "lower_is_better", "metric_of", "per_example"]
+from bayes_prehoc.errors import InputError
+
+__all__ = ["IGNORED", "METRICS", "Judged", "judge", "metric_of", "per_example"]
 
 IGNORED = -1
 """Target of a position that nothing is asked about."""
@@ -98,16 +101,18 @@ PER_EXAMPLE = {"accuracy": "right", "exact_match": "right", "loss": "loss"}
 """Metrics that are the mean of something about each example, and what that is."""
 
 
-def lower_is_better(metric: str) -> bool:
-    """A loss."""
-    return metric == "loss"
-
-
-def metric_of(metric: str, judged: Judged, classes: int) -> Float[Array, ""]:
+def metric_of(metric: str | Callable, judged: Judged, classes: int) -> Float[Array, ""]:
     """A metric of a set of examples."""
-    return METRICS[metric](judged, classes)
+    if not callable(metric):
+        return METRICS[metric](judged, classes)
+    value = jnp.asarray(metric(judged, classes), jnp.float32)
+    if value.shape:
+        raise InputError(
+            f"the metric gives an array of shape {value.shape}", "metric", "Give one number for all examples together."
+        )
+    return value
 
 
-def per_example(metric: str, judged: Judged) -> Array:
-    """What the metric is the mean of, (n,); an empty array where it is no mean."""
+def per_example(metric: str | Callable, judged: Judged) -> Array:
+    """What the metric is known to be the mean of, (n,); an empty array where it is not."""
     return getattr(judged, PER_EXAMPLE[metric]) if metric in PER_EXAMPLE else jnp.zeros(0)

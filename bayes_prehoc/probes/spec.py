@@ -20,6 +20,10 @@ REVISION = 2
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
+FUNCTIONS = ("optimizer", "schedule", "metric")
+"""Fields that may be functions."""
+RECORDED = ("loss", "train_loss", "learning_rate")
+"""What is recorded at each depth, beside the metric."""
 HEADS = ("new", "kept")
 DEPTH_MEANINGS = ("prefix", "per_depth")
 METRICS = ("accuracy", "exact_match", "f1", "matthews", "loss")
@@ -43,10 +47,13 @@ class ProbeSpec:
     backbone : str
         The pretrained network to start from: the name of one of the suite's, or for texts the folder of a transformer,
         or a repository of the Hugging Face hub.
-    metric : str
+    metric : str or callable
         The outcome R is its value on the outcome set at the horizon: "accuracy", "exact_match" (all of an answer's
         tokens right), "f1" (of class 1 where there are two, else the mean of all classes), "matthews" (correlation of
-        classes), or "loss".
+        classes), "loss", or a function (judged, classes) of a name of its own, in JAX, that gives a number for
+        answers to a set of examples (`probes.Judged`) and the number of classes.
+    higher_is_better : bool, optional
+        Of a metric that is a function, and only of it: whether a higher value is a better one.
     train_size, probe_size, outcome_size : int, optional
         Examples in three disjoint sets: what is trained on, what the trajectory is measured on, what R is
         measured on. The suite's tasks need them; of texts all are taken by default.
@@ -103,7 +110,8 @@ class ProbeSpec:
     train_size: int | None = None
     probe_size: int | None = None
     outcome_size: int | None = None
-    metric: str = "accuracy"
+    metric: str | Callable = "accuracy"
+    higher_is_better: bool | None = None
     label_noise: float = 0.0
     probe_label_noise: float = 0.0
     data_seed: int = 0
@@ -133,10 +141,11 @@ class ProbeSpec:
             ("depth_meaning", DEPTH_MEANINGS),
         ):
             value = getattr(self, field)
-            if callable(value) and field in ("optimizer", "schedule"):
+            if callable(value) and field in FUNCTIONS:
                 name_of(value, f"{where}, {field}")
             elif value not in choices:
                 raise InputError(f"{field} is {value!r}", f"{where}, {field}", f"Use one of {', '.join(choices)}.")
+        self._check_function_of_answers(where)
         if self.pooling not in (None, "first", "last", "mean"):
             raise InputError(f"pooling is {self.pooling!r}", f"{where}, pooling", "Use one of first, last, mean.")
         sizes = [name for name in ("train_size", "probe_size", "outcome_size") if not self._is_left_to_data(name)]
@@ -157,6 +166,20 @@ class ProbeSpec:
             )
         self._check_kind_of_data(where)
         self._check_forks(where)
+
+    def _check_function_of_answers(self, where: str) -> None:
+        if callable(self.metric) != isinstance(self.higher_is_better, bool):
+            raise InputError(
+                f"higher_is_better is {self.higher_is_better!r}",
+                f"{where}, metric",
+                "Say True or False of a metric that is a function, and nothing of those known by name.",
+            )
+        if callable(self.metric) and self.metric_name in RECORDED:
+            raise InputError(
+                f"a function is called {self.metric_name!r}, as something that is recorded besides",
+                f"{where}, metric",
+                "Give it another name.",
+            )
 
     def _check_forks(self, where: str) -> None:
         _check(self, "branches", lambda v: _is_whole(v) and (v == 0 or v >= 2), "0 or a whole number >= 2")
@@ -182,7 +205,7 @@ class ProbeSpec:
             for field in ("adapter", "pooling"):
                 if getattr(self, field) is not None:
                     raise InputError(f"{field} is for texts", f"{where}, {field}", "Leave it out, or give TextData.")
-            if self.metric not in ("accuracy", "exact_match"):
+            if not callable(self.metric) and self.metric not in ("accuracy", "exact_match"):
                 raise InputError(
                     f"{self.metric!r} is for texts",
                     f"{where}, metric",
@@ -192,7 +215,7 @@ class ProbeSpec:
         if self.label_noise or self.probe_label_noise:
             raise InputError("label noise is for the suite's data", where, "Put the noise into the table of texts.")
         allowed = METRICS_OF[self.data.kind]
-        if self.metric not in allowed:
+        if not callable(self.metric) and self.metric not in allowed:
             raise InputError(
                 f"metric is {self.metric!r}, which is not for data of kind {self.data.kind!r}",
                 f"{where}, metric",
@@ -207,6 +230,13 @@ class ProbeSpec:
         return np.unique(np.rint(spaced).astype(int))
 
     @property
+    def metric_name(self) -> str:
+        """What the metric is called among what is recorded: of a function its own name."""
+        if not callable(self.metric):
+            return self.metric
+        return name_of(self.metric, f"ProbeSpec {self.name!r}, metric").partition("(")[0].rpartition(".")[2]
+
+    @property
     def hash(self) -> str:
         """sha256 of the canonical JSON of the fields: what identifies the task in a run store."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "description"}
@@ -214,9 +244,11 @@ class ProbeSpec:
             fields["data"] = self.data.described
         if self.adapter is not None:
             fields["adapter"] = dataclasses.asdict(self.adapter)
-        for field in ("optimizer", "schedule"):
+        for field in FUNCTIONS:
             if callable(fields[field]):
                 fields[field] = name_of(fields[field], field)
+        if self.higher_is_better is None:
+            del fields["higher_is_better"]
         floats = {f.name for f in dataclasses.fields(self) if f.type in (float, float | None)}
         canonical = {k: float(v) if k in floats and v is not None else v for k, v in fields.items()}
         canonical["revision"] = REVISION

@@ -81,6 +81,36 @@ def test_what_does_not_go_together_is_explained(variant, fields, words):
         variant(**fields)
 
 
+def balanced(judged, classes):
+    """A metric of the user's."""
+    return judged.right.mean()
+
+
+def loss(judged, classes):
+    """A metric that is called as what is recorded besides."""
+    return judged.loss.mean()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"metric": balanced}, "higher_is_better is None.*Say True or False"),
+        ({"metric": "accuracy", "higher_is_better": True}, "higher_is_better is True.*nothing of those known by name"),
+        ({"metric": loss, "higher_is_better": False}, "Give it another name"),
+        ({"metric": lambda judged, classes: 0.0, "higher_is_better": True}, "no name of its own"),
+    ],
+)
+def test_impossible_metrics_of_the_user_are_explained(variant, fields, words):
+    with pytest.raises(InputError, match=words):
+        variant(**fields)
+
+
+def test_a_metric_of_the_user_is_part_of_what_is_run(small, variant):
+    specs = [variant(metric=balanced, higher_is_better=better) for better in (True, False)]
+    assert len({small.hash, *(spec.hash for spec in specs)}) == 3
+    assert specs[0].metric_name == "balanced" and small.metric_name == "accuracy"
+
+
 def test_functions_are_told_apart_by_their_names(variant):
     named = [optax.lion, functools.partial(optax.lion, b1=0.8), functools.partial(optax.lion, b1=0.9), "adamw"]
     assert len({variant(optimizer=optimizer, weight_decay=0.0).hash for optimizer in named}) == 4
