@@ -1,9 +1,8 @@
 """`probe`: run tasks under many seeds, show how far it is, and keep what is finished.
 
-Seeds run in groups of a width that suits the network: perceptrons gain from a wide `vmap`, decoders on a CPU lose
-by it. The width is fixed per kind of network and device, and groups are filled up, so a seed is computed by the same
-program whoever its companions are. Groups are handed to the devices from threads, as many per CPU device as there are
-cores.
+Seeds run in groups of a width that suits the network and the memory (`widths`). Groups are filled up, so that a seed is
+computed by the same program whoever its companions are. They are handed to the devices from threads, as many per CPU
+as there are cores, and dealt to the processes of `jax.distributed` (`processes`): a seed's values depend on neither.
 """
 
 import dataclasses
@@ -14,24 +13,24 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import jax
 import numpy as np
+from tqdm.auto import tqdm
 
 from bayes_prehoc._machine import cores
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes import engine
 from bayes_prehoc.probes.adapters import Adapter
-from bayes_prehoc.probes.objectives import lower_is_better
 from bayes_prehoc.probes.prepare import Prepared, prepare
+from bayes_prehoc.probes.processes import agreed, everyones, own_share
 from bayes_prehoc.probes.progress import expected_work, progress_bar
 from bayes_prehoc.probes.spec import ProbeSpec, name_of
 from bayes_prehoc.probes.suite import suite_task
 from bayes_prehoc.probes.texts import TextData
+from bayes_prehoc.probes.widths import choose_width
 from bayes_prehoc.runs import RunStore, TaskRuns, Trajectories
 from bayes_prehoc.runs.trajectories import BY_RUN
 
 __all__ = ["probe"]
 
-_CPU_WIDTHS = {"mlp": 16, "decoder": 1, "transformer": 1, "head": 32}
-_ACCELERATOR_WIDTH = 64
 DESCRIPTOR = "descriptor."
 """Before the names of static descriptors among a task's attributes."""
 
@@ -56,7 +55,8 @@ def probe(
         the groups in flight and no more; runs that are there already, of the same specification, weights and data, are
         read, not run again.
     devices : sequence of jax devices, optional
-        Default: the local ones.
+        Default: the local ones, over all of which groups of seeds are spread. Processes of `jax.distributed` that make
+        the same call share the seeds, and all return all runs; give them one store.
     progress : bool
         Show a bar on stderr. Its estimate counts arithmetic and compilations, not tasks.
 
@@ -72,7 +72,8 @@ def probe(
     Raises
     ------
     InputError
-        For no, duplicate or impossible seeds, an unknown task, a missing backbone or missing data.
+        For no, duplicate or impossible seeds, an unknown task, a missing backbone or missing data, or processes whose
+        stores differ.
     """
     specs, seeds = _check_specs(spec_or_specs), _check_seeds(seeds)
     devices = list(devices) if devices is not None else jax.local_devices()
@@ -92,31 +93,36 @@ def _probe(
     specs = [task.spec for task in tasks]
     hashes = [task.digest for task in tasks]
     there = [set(store.seeds(s.name, h)) if store else set() for s, h in zip(specs, hashes, strict=True)]
-    missing = [tuple(s for s in seeds if s not in have) for have in there]
+    lacking = np.array([[seed not in have for seed in seeds] for have in there])
+    # All processes see it and stop; one that stopped alone would leave the others waiting.
+    if any(np.any(lacking != other) for other in everyones(lacking)):
+        raise InputError("the processes' stores hold different runs", "store", "Give all processes one store.")
+    missing = [tuple(seed for seed, lacks in zip(seeds, row, strict=True) if lacks) for row in lacking]
     # Runs of which the store would read another specification's are made again.
     stored = [
         _stored(store, spec.name, spec_hash, seeds) if len(todo) < len(seeds) else None
         for spec, spec_hash, todo in zip(specs, hashes, missing, strict=True)
     ]
     needed = [todo if runs else seeds for runs, todo in zip(stored, missing, strict=True)]
-    work = expected_work(tasks, [len(n) for n in needed], _workers(devices))
+    work = expected_work(tasks, [len(n) for n in needed], _workers(devices) * jax.process_count())
     done = []
     with progress_bar(work, progress) as bar:
         for i, task in enumerate(tasks):
             bar.set_description(task.spec.name)
-            known, parts = ({}, []) if stored[i] is None else (stored[i].attributes, [stored[i]])
-            compiling = work[i].compiling
+            known = {} if stored[i] is None else stored[i].attributes
+            compiling, own = work[i].compiling, []
             try:
                 for group, result, found in _groups(task, needed[i], devices, known, progress):
-                    parts.append(_as_task_runs(task, group, result, found))
-                    _keep(store, task, parts[-1], missing[i])
-                    bar.update(work[i].run * len(group) + compiling)
+                    own.append(_as_task_runs(task, group, result, found))
+                    _keep(store, task, own[-1], missing[i])
+                    bar.update(min(work[i].run * len(group) * jax.process_count() + compiling, bar.total - bar.n))
                     compiling = 0.0
             except KeyboardInterrupt:
                 bar.close()
                 sys.stderr.write(_how_to_resume(store, len(done), len(specs)) + "\n")
                 raise
-            done.append(_select(_join(*parts), seeds))
+            made = [runs for each in everyones(own) for runs in each]
+            done.append(_select(_join(*([stored[i]] if stored[i] else []), *made), seeds))
     return Trajectories(tuple(done))
 
 
@@ -129,12 +135,14 @@ def _groups(
     """
     if not seeds:
         return
-    usual = _CPU_WIDTHS[task.kind] if devices[0].platform == "cpu" else _ACCELERATOR_WIDTH
     # Seeds that are computed together change each other's last digits.
-    width = int(known.get("width", usual))
+    chosen = choose_width(task, devices[0], _workers(devices[:1]))
+    width = int(known.get("width", agreed(np.array(chosen))))
+    if show:
+        tqdm.write(f"{task.spec.name}: {width} seeds at a time, {_workers(devices)} times over", file=sys.stderr)
     described = {name: value for name, value in known.items() if name.startswith(DESCRIPTOR)}
     placed = [task.place(device, width, show) for device in devices]
-    groups = [seeds[i : i + width] for i in range(0, len(seeds), width)]
+    groups = own_share([seeds[i : i + width] for i in range(0, len(seeds), width)])
 
     def run(index: int) -> engine.RunResult:
         place, group = index % len(devices), groups[index]
@@ -180,14 +188,19 @@ def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult, found:
     # The mean of the examples, in double precision, where the outcome is one.
     outcome = result.outcome.astype(np.float64) if examples is None else examples.mean(axis=1, dtype=np.float64)
     rate = np.broadcast_to(engine.learning_rates(spec), result.loss.shape)
-    values = {spec.metric: result.score, "loss": result.loss, "train_loss": result.train_loss, "learning_rate": rate}
+    values = {
+        spec.metric_name: result.score,
+        "loss": result.loss,
+        "train_loss": result.train_loss,
+        "learning_rate": rate,
+    }
     forked = result.forked.astype(np.float64) if spec.branches else None
     return TaskRuns(
         task=spec.name,
         seeds=tuple(seeds),
         depths=spec.depths.astype(np.float64),
         values={name: np.where(diverged, np.inf, value.astype(np.float64)) for name, value in values.items()},
-        outcome_metric=spec.metric,
+        outcome_metric=spec.metric_name,
         horizon=float(spec.steps),
         outcome=np.where(ended, np.inf, outcome),
         outcome_examples=examples,
@@ -195,7 +208,7 @@ def _as_task_runs(task: Prepared, seeds: tuple, result: engine.RunResult, found:
         fork_depths=np.array(spec.fork_depths, np.float64) if spec.branches else None,
         forked=None if forked is None else np.where(np.isfinite(forked), forked, np.inf),
         depth_unit="step",
-        higher_is_better=not lower_is_better(spec.metric),
+        higher_is_better=spec.metric != "loss" if spec.higher_is_better is None else spec.higher_is_better,
         attributes=_attributes(spec) | {"spec_hash": task.digest} | found,
         notes=task.notes,
     )

@@ -51,6 +51,11 @@ class Prepared:
         """Of one run."""
         return self.task.multiplications(self.spec)
 
+    @property
+    def bytes_of_run(self) -> float:
+        """Memory that a run takes while it trains, beside what all runs share; a model (`probes.footprint`)."""
+        return 4.0 * self.task.floats(self.spec)
+
     def place(self, device: jax.Device, width: int, show: bool = False) -> tuple[Program, tuple]:
         """The program for groups of so many seeds, and its arguments on the device.
 

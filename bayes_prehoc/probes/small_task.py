@@ -6,10 +6,11 @@ import numpy as np
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes.backbones import MLPConfig, load_backbone
 from bayes_prehoc.probes.engine import Sets
+from bayes_prehoc.probes.footprint import layer_floats, perceptron_floats, state_floats, while_judged
 from bayes_prehoc.probes.learners import SmallLearner
 from bayes_prehoc.probes.sets import judged_sets
 from bayes_prehoc.probes.spec import ProbeSpec
-from bayes_prehoc.probes.stages import work_of
+from bayes_prehoc.probes.stages import stages_of, work_of
 from bayes_prehoc.probes.suite.data import SOURCES, load_data
 
 __all__ = ["SmallTask"]
@@ -57,10 +58,26 @@ class SmallTask:
         """None: there is no common layer to look at."""
         return
 
+    def floats(self, spec: ProbeSpec) -> int:
+        """Numbers that a run holds."""
+        config, judged = self.backbone.config, min(AT_ONCE, len(self.data.outcome_y))
+        state = state_floats(self._weights, stages_of(spec)[0].slots)
+        if isinstance(config, MLPConfig):
+            widths = config.inputs, *config.widths
+            return state + max(
+                perceptron_floats(spec.batch_size, widths), while_judged(perceptron_floats(judged, widths))
+            )
+        shape = config.context, config.width, config.hidden, config.heads
+        trained = config.blocks * layer_floats(spec.batch_size * config.context, *shape)
+        return state + max(trained, while_judged(layer_floats(judged * config.context, *shape)))
+
+    @property
+    def _weights(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.backbone.params))
+
     def multiplications(self, spec: ProbeSpec) -> float:
         """Of one run."""
         config, work = self.backbone.config, work_of(spec)
         positions = 1 if isinstance(config, MLPConfig) else config.context
         judged = work.probed * len(self.data.probe_y) + work.judged * len(self.data.outcome_y)
-        weights = sum(leaf.size for leaf in jax.tree.leaves(self.backbone.params))
-        return float(weights) * positions * (3 * work.steps * spec.batch_size + judged)
+        return float(self._weights) * positions * (3 * work.steps * spec.batch_size + judged)

@@ -19,10 +19,11 @@ from bayes_prehoc.probes.adapters import Adapter
 from bayes_prehoc.probes.backbones import Network, Tokens, load_pretrained
 from bayes_prehoc.probes.backbones.paths import flat
 from bayes_prehoc.probes.engine import Sets
+from bayes_prehoc.probes.footprint import layer_floats, perceptron_floats, state_floats, while_judged
 from bayes_prehoc.probes.learners import TransformerLearner
 from bayes_prehoc.probes.sets import by_length, judged_sets, rows_of
 from bayes_prehoc.probes.spec import ProbeSpec
-from bayes_prehoc.probes.stages import work_of
+from bayes_prehoc.probes.stages import stages_of, work_of
 from bayes_prehoc.probes.texts import Encoded, Texts, encode
 
 __all__ = ["TextTask"]
@@ -105,6 +106,19 @@ class TextTask:
             return None
         reader, some = dataclasses.replace(self.learner, stage="pooled"), train.take(slice(DESCRIBED))
         return _cached(reader, self.params, some), some.target
+
+    def floats(self, spec: ProbeSpec) -> int:
+        """Numbers that a run holds."""
+        learner, config = self.learner, self.learner.network.config
+        state = state_floats(sum(self.params[path].size for path in learner.trained), stages_of(spec)[0].slots)
+        if learner.stage == "pooled":
+            return state + perceptron_floats(spec.batch_size, (config.width, config.width))
+        length = self.sets[0].mask.shape[1]
+        shape = length, config.width, config.hidden, config.heads
+        logits = length * config.vocabulary if learner.network.classifier is None else 0
+        trained = (config.blocks - learner.since) * layer_floats(spec.batch_size * length, *shape)
+        trained += 3 * spec.batch_size * logits
+        return state + max(trained, while_judged(layer_floats(AT_ONCE * length, *shape)) + AT_ONCE * logits)
 
     def multiplications(self, spec: ProbeSpec) -> float:
         """Of one run: forward through what is not kept, and twice as much backward through what is trained."""

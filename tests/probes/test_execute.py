@@ -48,6 +48,29 @@ def test_runs_are_complete(small):
     assert not runs.censored.any()
 
 
+def share_of_class_zero(judged, classes):
+    """A metric of the user's: how many answers are class 0, and one for each class there is."""
+    return (judged.told == 0).mean() + classes
+
+
+def every_answer(judged, classes):
+    """Not one number."""
+    return judged.right
+
+
+def test_a_metric_of_the_user_is_recorded(variant, tmp_path):
+    spec = variant(metric=share_of_class_zero, higher_is_better=False)
+    runs = probe(spec, 3, store=tmp_path / "runs.db", progress=False)["small"]
+    assert runs.outcome_metric == "share_of_class_zero" and not runs.higher_is_better
+    values = runs.values["share_of_class_zero"]
+    assert np.all((values >= 3) & (values <= 4)) and np.all((runs.outcome >= 3) & (runs.outcome <= 4))
+    assert np.ptp(values) > 0 and runs.outcome_examples is None
+    again = probe(spec, 3, store=tmp_path / "runs.db", progress=False)["small"]
+    np.testing.assert_array_equal(again.outcome, runs.outcome)
+    with pytest.raises(InputError, match="an array of shape.*one number"):
+        probe(variant(metric=every_answer, higher_is_better=True), 3, progress=False)
+
+
 def test_store_is_resumed_with_the_missing_seeds_only(small, tmp_path, calls):
     probe(small, 4, store=tmp_path / "runs.db", progress=False)
     assert calls == [[0, 1, 2, 3]]
