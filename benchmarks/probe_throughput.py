@@ -11,7 +11,8 @@ Rounds alternate between all of them, after each has warmed up; a rate is the me
 rates of one round. The peak is that of a float32 matrix product with all threads, measured in every round too; the
 share of it counts matrix products only (`_workloads.flops`). torch's bfloat16 autocast is a row of its own.
 
-`--memory` instead measures the largest resident set of a process that probes 1500 LoRA seeds of MiniLM.
+`--widths` instead compares groups of other widths with the usual ones, and `--memory` measures the largest resident set
+of a process that probes 1500 LoRA seeds of MiniLM.
 
     python benchmarks/probe_throughput.py --size full --torch TORCH_PYTHON --json throughput.json
     python benchmarks/probe_throughput.py --memory
@@ -244,7 +245,7 @@ def measured(name: str, workload: Workload, rounds: int, torch: Torch | None) ->
 
 
 def by_width(name: str, workload: Workload, rounds: int) -> list[Figure]:
-    """How much slower groups of other widths are than the usual one."""
+    """Steps per second of groups of other widths, over those of the usual one."""
     usual = CPU_WIDTHS[workload.kind]
     widths = sorted({max(1, usual // 4), max(1, usual // 2), usual, 2 * usual, 4 * usual})
     ways = {width: ours(name, workload._replace(seeds=max(workload.seeds, 8 * width)), width) for width in widths}

@@ -11,7 +11,7 @@ import jaxtyping
 import pytest
 
 # Installed before the package is imported, so that shape annotations are checked while the tests run. Modules that
-# NUTS or NNX trace run unchecked: they meet jax's defaults.
+# NumPyro or NNX trace run unchecked: they meet jax's defaults.
 CHECKED = ("bayes_prehoc.theory", "bayes_prehoc.risk")
 _hook = jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 

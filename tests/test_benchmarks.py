@@ -18,13 +18,13 @@ def smoke(name, tmp_path, *more):
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures and all(set(figure) == {"name", "value", "unit", "target", "met"} for figure in figures)
-    assert all(figure["name"] in done.stdout for figure in figures) and "cores" in done.stdout
+    assert all(figure["name"] in done.stdout for figure in figures)
     return done.stdout
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "coverage.py"])
 def test_smoke(name, tmp_path):
-    smoke(name, tmp_path)
+    assert "cores" in smoke(name, tmp_path)
 
 
 def test_coverage_goes_on_where_it_stopped(tmp_path):
@@ -35,4 +35,4 @@ def test_coverage_goes_on_where_it_stopped(tmp_path):
     line["result"]["covered"]["level"] = 0.123
     keep.write_text(json.dumps(line) + "\n")
     said = smoke("coverage.py", tmp_path, "--keep", str(keep))
-    assert len(keep.read_text().splitlines()) == 1 and "0.123" in said
+    assert len(keep.read_text().splitlines()) == 1 and "0.123" in said and "cores" in said

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["Moved", "State", "StepSize", "trajectory"]
+__all__ = ["Moved", "Scale", "State", "StepSize", "trajectory"]
 
 DIVERGED = 1000.0
 """Error of the energy, in nats, beyond which a trajectory has diverged; NUTS's usual."""
@@ -38,7 +38,7 @@ class Moved(NamedTuple):
 class Scale(NamedTuple):
     """Coordinates in which the posterior is about standard: its Cholesky factor for the first P, the rest as they are.
 
-    This is the inverse of the mass matrix, which momentum is drawn by.
+    The factor times its transpose is the inverse of the mass matrix.
     """
 
     factor: Float[np.ndarray, "P P"]

@@ -93,17 +93,16 @@ def _probe(
     specs = [task.spec for task in tasks]
     hashes = [task.digest for task in tasks]
     there = [set(store.seeds(s.name, h)) if store else set() for s, h in zip(specs, hashes, strict=True)]
-    lacking = np.array([[seed not in have for seed in seeds] for have in there])
-    # All processes see it and stop; one that stopped alone would leave the others waiting.
-    if any(np.any(lacking != other) for other in everyones(lacking)):
-        raise InputError("the processes' stores hold different runs", "store", "Give all processes one store.")
-    missing = [tuple(seed for seed, lacks in zip(seeds, row, strict=True) if lacks) for row in lacking]
+    missing = [tuple(s for s in seeds if s not in have) for have in there]
     # Runs of which the store would read another specification's are made again.
     stored = [
         _stored(store, spec.name, spec_hash, seeds) if len(todo) < len(seeds) else None
         for spec, spec_hash, todo in zip(specs, hashes, missing, strict=True)
     ]
     needed = [todo if runs else seeds for runs, todo in zip(stored, missing, strict=True)]
+    # None writes before all have read. All see a difference and stop; one alone would leave the others waiting.
+    if any(other != needed for other in everyones(needed)):
+        raise InputError("the processes' stores hold different runs", "store", "Give all processes one store.")
     work = expected_work(tasks, [len(n) for n in needed], _workers(devices) * jax.process_count())
     done = []
     with progress_bar(work, progress) as bar:
@@ -139,7 +138,8 @@ def _groups(
     chosen = choose_width(task, devices[0], _workers(devices[:1]))
     width = int(known.get("width", agreed(np.array(chosen))))
     if show:
-        tqdm.write(f"{task.spec.name}: {width} seeds at a time, {_workers(devices)} times over", file=sys.stderr)
+        together = "1 seed" if width == 1 else f"{width} seeds"
+        tqdm.write(f"{task.spec.name}: {together} at a time, {_workers(devices)} times over", file=sys.stderr)
     described = {name: value for name, value in known.items() if name.startswith(DESCRIPTOR)}
     placed = [task.place(device, width, show) for device in devices]
     groups = own_share([seeds[i : i + width] for i in range(0, len(seeds), width)])

@@ -25,7 +25,7 @@ def agreed(values: np.ndarray) -> np.ndarray:
 
 
 def everyones(own: Any) -> list:
-    """What each process has, in their order; of anything that can be pickled."""
+    """What each process has, in their order; of anything that can be pickled, as the job's own processes may."""
     if jax.process_count() == 1:
         return [own]
     message = np.frombuffer(pickle.dumps(own), np.uint8)

@@ -145,7 +145,7 @@ class ProbeSpec:
                 name_of(value, f"{where}, {field}")
             elif value not in choices:
                 raise InputError(f"{field} is {value!r}", f"{where}, {field}", f"Use one of {', '.join(choices)}.")
-        self._check_function_of_answers(where)
+        self._check_metric_function(where)
         if self.pooling not in (None, "first", "last", "mean"):
             raise InputError(f"pooling is {self.pooling!r}", f"{where}, pooling", "Use one of first, last, mean.")
         sizes = [name for name in ("train_size", "probe_size", "outcome_size") if not self._is_left_to_data(name)]
@@ -167,7 +167,7 @@ class ProbeSpec:
         self._check_kind_of_data(where)
         self._check_forks(where)
 
-    def _check_function_of_answers(self, where: str) -> None:
+    def _check_metric_function(self, where: str) -> None:
         if callable(self.metric) != isinstance(self.higher_is_better, bool):
             raise InputError(
                 f"higher_is_better is {self.higher_is_better!r}",
