@@ -65,11 +65,13 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _caches_of_their_own(tmp_path_factory):
-    """Commands keep their compiled programs out of the user's folder; processes that tests start share them."""
+    """Compiled programs stay out of the user's folder; the tests and the processes that they start share them."""
     folder = tmp_path_factory.mktemp("caches")
+    programs = str(folder / "programs")
+    jax.config.update("jax_compilation_cache_dir", programs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "programs"))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", programs)
         yield
 
 

@@ -30,6 +30,7 @@ def test_a_failed_attempt_is_made_harder():
     assert second.warmup == 2 * first.warmup and first.target_accept < second.target_accept < 1.0
 
 
+@pytest.mark.slow
 def test_tasks_of_all_sorts_in_one_fit(make, monkeypatch):
     """Different numbers of depths, two kinds of metric, and noise that is known for some outcome sets only."""
     monkeypatch.setattr(collapsed, "GROUP_COST", 10)
