@@ -107,7 +107,8 @@ def weak_prior(proxy: str) -> Hyperprior:
         onset=(-4.0, 1.0),
         misfit=0.2,
         length=(0.0, 0.7),
-        kappa=(9.0, 1.0),
+        # Continuations of different depths have randomness of their own.
+        kappa=(1.0 if proxy == "branching" else 9.0, 1.0),
     )
 
 

@@ -1,38 +1,37 @@
 """`estimate_risk`: from runs to a proxy of the risk at each depth, with its sampling error.
 
     conditional   mean squared error of the cross-fitted prediction of R from the prefix
+    branching     variance of R among continuations of one run from depth c
     run_to_run    variance over runs of the metric at depth c
 
 One proxy for all tasks: what they estimate differs, so proxies are never pooled together.
 """
 
 import dataclasses
+import functools
 import numbers
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.risk import conditional, run_to_run
-from bayes_prehoc.risk.estimates import LeftOut, RiskEstimates, TaskEstimates
-from bayes_prehoc.risk.noise import split_outcome_variance
-from bayes_prehoc.risk.observed import LARGEST, complete_runs, prefix_table, spread_table, why_too_few
-from bayes_prehoc.risk.rising import find_rise
-from bayes_prehoc.runs.depths import agreeing
+from bayes_prehoc.risk.by_task import (
+    ENOUGH_RUNS,
+    FEWEST_RUNS,
+    forks_of,
+    spread_of,
+    with_branching,
+    with_conditional,
+    with_run_to_run,
+)
+from bayes_prehoc.risk.estimates import RiskEstimates
+from bayes_prehoc.risk.observed import complete_runs
 from bayes_prehoc.runs.trajectories import SetAside, Trajectories, metric_kind
 
-__all__ = ["ENOUGH_RUNS", "FEWEST_RUNS", "estimate_risk"]
-
-FEWEST_RUNS, ENOUGH_RUNS = 20, 30
-"""Complete runs that `conditional` needs when it is asked for (below the second with a flag), and by itself."""
-NO_ERROR = 1e-6
-"""Mean squared error, relative to the variance of R, that the smallest penalty and float32 cannot tell from none."""
-NEAR_ZERO = 0.01
-"""Mean of the outcome over its standard deviation, below which it is no scale."""
+__all__ = ["estimate_risk"]
 
 _REMEDY = {
+    "branching": "Branching needs two or more runs with two or more continuations from each of two or more depths "
+    "(ProbeSpec(branches=..., fork_depths=...)), and outcomes that differ among them.",
     "conditional": f"The conditional proxy needs {FEWEST_RUNS} or more complete runs of a task with differing outcomes "
     "at two or more shared depths; proxy run_to_run needs two runs.",
     "run_to_run": "A task needs two or more runs with differing finite values of the metric at two or more depths that "
@@ -50,8 +49,9 @@ def estimate_risk(
     runs : Trajectories
     proxy : str, optional
         "conditional" predicts R from the prefix and needs complete runs (30; if named, 20 with a flag);
-        "run_to_run" is the spread of the metric between runs, and not the risk that remains. "auto" takes the first
-        that every usable task allows. "branching" needs runs forked at a depth, which recorded runs are not.
+        "branching" is the variance of R among continuations of a run and needs probes with forks; "run_to_run" is the
+        spread of the metric between runs, and not the risk that remains. "auto" takes the first of them that every
+        usable task allows.
     metric : str, optional
         What the risk is a variance of. Default: the outcome's metric, or the only one. The outcome's metric is
         judged by the recorded outcome; of any other, R is the last value.
@@ -82,8 +82,13 @@ def estimate_risk(
     _check_arguments(runs, seed)
     tasks, unnamed = _judged_by(metric, runs)
     candidates = _candidates(proxy, tasks)
+    makers = {
+        "conditional": functools.partial(with_conditional, seed=seed),
+        "branching": with_branching,
+        "run_to_run": with_run_to_run,
+    }
     for chosen in candidates:
-        made = _with_conditional(tasks, seed) if chosen == "conditional" else _with_run_to_run(tasks)
+        made = makers[chosen](tasks)
         refused = [SetAside(t.task, r) for t, r in zip(tasks, made, strict=True) if isinstance(r, str)]
         estimates = [r for r in made if not isinstance(r, str)]
         if estimates:
@@ -129,8 +134,8 @@ def _judged_by(metric, runs):
         elif named in task.metrics:
             # What was recorded on an outcome set belongs to the metric it was recorded for.
             better = {"accuracy": True, "loss": False}.get(metric_kind(named))
-            changes = {"outcome_metric": named, "outcome": None, "outcome_examples": None, "higher_is_better": better}
-            tasks.append(dataclasses.replace(task, **changes))
+            there = dict.fromkeys(("outcome", "outcome_examples", "fork_depths", "forked"))
+            tasks.append(dataclasses.replace(task, outcome_metric=named, higher_is_better=better, **there))
         else:
             set_aside.append(SetAside(task.task, f"{named!r} was not recorded ({', '.join(task.metrics)} were)"))
     return tasks, set_aside
@@ -138,22 +143,24 @@ def _judged_by(metric, runs):
 
 def _candidates(proxy, tasks):
     """Proxies to try, the best first."""
-    if proxy in ("conditional", "run_to_run"):
+    if proxy in _REMEDY:
         return (proxy,)
     complete = np.array([complete_runs(task).sum() for task in tasks])
-    spread = np.array([not isinstance(_spread(task), str) for task in tasks])
+    allowed = {
+        "conditional": complete >= ENOUGH_RUNS,
+        "branching": np.array([not isinstance(forks_of(task), str) for task in tasks]),
+        "run_to_run": np.array([not isinstance(spread_of(task), str) for task in tasks]),
+    }
     if proxy != "auto":
         usable = (
             f"conditional ({(complete >= FEWEST_RUNS).sum()} of {len(tasks)} tasks have {FEWEST_RUNS} or more complete "
-            f"runs) and run_to_run ({spread.sum()} of {len(tasks)} tasks have two depths to compare)"
+            f"runs), branching ({allowed['branching'].sum()} have continuations from two depths) and run_to_run "
+            f"({allowed['run_to_run'].sum()} have two depths to compare)"
         )
-        if proxy == "branching":
-            what = "branching needs continuations of runs forked at a depth, and none of the tasks has any"
-        else:
-            what = f"{proxy!r} is no proxy"
-        raise InputError(what, "proxy", f"What there is: {usable}; auto takes the first that every task allows.")
-    enough = complete >= ENOUGH_RUNS
-    return ("conditional", "run_to_run") if enough.any() and not (spread & ~enough).any() else ("run_to_run",)
+        raise InputError(f"{proxy!r} is no proxy", "proxy", f"What there is: {usable}; auto takes the first possible.")
+    usable = np.any(list(allowed.values()), axis=0)
+    by_all = [name for name, own in allowed.items() if own.any() and not (usable & ~own).any()]
+    return tuple(dict.fromkeys((*by_all[:1], "run_to_run")))
 
 
 def _say_who_blocked(estimates, tasks):
@@ -172,160 +179,6 @@ def _say_who_blocked(estimates, tasks):
         return dataclasses.replace(task, flags=(*task.flags, why))
 
     return [flagged(task) for task in estimates]
-
-
-def _spread(task):
-    """The table of a task's spread, or the reason why there is none."""
-    if task.n_runs < 2:
-        return "one run only; a spread needs two" if task.n_runs else "no runs"
-    if task.outcome_metric not in task.values:
-        return f"no trajectory of {task.outcome_metric!r} (recorded: {', '.join(task.metrics)})"
-    table = spread_table(task)
-    return table if len(table.depths) >= 2 else why_too_few(table.left_out, len(table.depths))
-
-
-def _with_run_to_run(tasks):
-    """Estimates of each task, or the reason why not."""
-    tables = [_spread(task) for task in tasks]
-    kurtosis = run_to_run.pooled_excess_kurtosis([t.values for t in tables if not isinstance(t, str)])
-    return [
-        table if isinstance(table, str) else _run_to_run_of(task, table, kurtosis)
-        for task, table in zip(tasks, tables, strict=True)
-    ]
-
-
-def _run_to_run_of(task, table, kurtosis):
-    risk, count = run_to_run.sample_variances(table.values)
-    nu = run_to_run.degrees_of_freedom(count, kurtosis)
-    flags = list(table.flags)
-    outcome = task.final_outcome()[complete_runs(task)]
-    if len(outcome):
-        mean = float(outcome.mean())
-    else:
-        mean = float(np.nanmean(table.values[:, -1]))
-        flags.append(f"no run is complete: the mean of {task.outcome_metric!r} at {table.depths[-1]:g} stands in")
-    estimates = _assemble(
-        task,
-        "run_to_run",
-        depths=table.depths,
-        risk=risk,
-        nu=nu,
-        outcome_mean=mean,
-        outcome_sd=float(np.sqrt(risk[-1])),
-        n_runs=int(count.min()),
-        left_out=table.left_out,
-        flags=flags,
-    )
-    return _if_decaying(estimates)
-
-
-def _with_conditional(tasks, seed):
-    """Estimates of each task, or the reason why not."""
-    # The same key for all: the tasks are independent, and so what is said of one does not depend on the others.
-    key = jax.random.key(np.uint32(seed))
-    # The regressions are thousands of small decompositions: threads of the BLAS only wait for each other in them (on
-    # two busy cores 10 tasks of 64 runs took 217 s with them and 8 s without).
-    with threadpool_limits(limits=1, user_api="blas"):
-        return [_conditional_of(task, key) for task in tasks]
-
-
-def _if_decaying(estimates):
-    """The estimates, or the reason why no decay can describe them."""
-    rise = find_rise(estimates.risk, estimates.nu)
-    if rise is None:
-        return estimates
-    foot, top = (f"{np.sqrt(estimates.risk[i]):.3g} at {estimates.depths[i]:g}" for i in (rise.foot, rise.top))
-    chance = f"p = {rise.p_value:.1g}" if rise.p_value > 0.0 else "p < 1e-300"
-    what = "spread" if estimates.proxy == "run_to_run" else "prediction error"
-    return (
-        f"its {what} rises with depth (from {foot} to {top}, in units of {estimates.metric}) beyond its sampling error "
-        f"({chance}), which no decay of risk describes"
-    )
-
-
-def _conditional_of(task, key):
-    complete = int(complete_runs(task).sum())
-    if complete < FEWEST_RUNS:
-        return f"{complete} of {task.n_runs} runs are complete; the conditional proxy needs {FEWEST_RUNS}"
-    table = prefix_table(task)
-    if agreeing(table.outcome[:, None])[0]:
-        return f"R is constant over {complete} complete runs ({table.outcome[0]:g})"
-    largest = np.abs(table.outcome).max()
-    if not 1.0 / LARGEST < largest < LARGEST:
-        return f"R is too large or too small for a variance (up to {largest:.3g})"
-    if len(table.fitted) < 2:
-        return why_too_few(table.left_out, len(table.fitted))
-    mean, sd = float(table.outcome.mean()), float(table.outcome.std())
-    prefix = conditional.prefix_features(table.values)
-    fitted = prefix._replace(last=prefix.last[table.fitted], until=prefix.until[table.fitted])
-    errors = conditional.cross_fitted_errors(key, fitted, jnp.asarray((table.outcome - mean) / sd))
-    errors = np.asarray(errors, np.float64)
-    relative = (errors**2).mean(axis=(1, 2))
-    known = relative <= NO_ERROR
-    depths = table.depths[table.fitted]
-    left_out = [
-        *table.left_out,
-        *(LeftOut(float(c), "the prefix gives R away, to rounding error") for c in depths[known]),
-    ]
-    if (~known).sum() < 2:
-        return why_too_few(tuple(left_out), int((~known).sum()))
-    flags = ["the conditional proxy lies at or above the Bayes risk", *table.flags]
-    if complete < ENOUGH_RUNS:
-        flags.append(f"{complete} complete runs: fewer than {ENOUGH_RUNS}, so that it may lie far above")
-    noise, noise_se, why_none = _outcome_noise(task, table.outcome)
-    estimates = _assemble(
-        task,
-        "conditional",
-        depths=depths[~known],
-        risk=sd**2 * relative[~known],
-        nu=conditional.degrees_of_freedom(errors[~known]),
-        outcome_mean=mean,
-        outcome_sd=sd,
-        n_runs=complete,
-        noise=noise,
-        noise_se=noise_se,
-        left_out=tuple(sorted(left_out, key=lambda left: left.depth)),
-        flags=[*flags, *why_none],
-    )
-    return _if_decaying(estimates)
-
-
-def _outcome_noise(task, outcome):
-    """V_eval of the outcome and its standard error, NaN where the outcome set's results do not give it; why, if so."""
-    unknown = float("nan"), float("nan")
-    if task.outcome_examples is None:
-        return *unknown, []
-    examples = np.asarray(task.outcome_examples, np.float64)[complete_runs(task)]
-    if examples.shape[1] < 2 or not np.isfinite(examples).all():
-        return *unknown, ["the outcome set's results are incomplete: its noise is not known"]
-    if not np.allclose(examples.mean(axis=1), outcome, rtol=1e-4, atol=1e-6):
-        return *unknown, ["R is not the mean of the outcome set's results: its noise is not known"]
-    split = split_outcome_variance(examples)
-    return split.evaluation, split.evaluation_se, []
-
-
-def _assemble(task, proxy, *, outcome_mean, outcome_sd, flags, **fields):
-    """What a task's estimates take from its runs whatever the proxy."""
-    scale = abs(outcome_mean)
-    if scale < NEAR_ZERO * outcome_sd:
-        scale = outcome_sd
-        flags = [*flags, f"the outcome's mean is near 0 ({outcome_mean:.3g}): its scale is the standard deviation"]
-    return TaskEstimates(
-        task=task.task,
-        proxy=proxy,
-        metric=task.outcome_metric,
-        metric_kind=metric_kind(task.outcome_metric),
-        scale=scale,
-        outcome_mean=outcome_mean,
-        horizon=float(task.horizon),
-        horizon_assumed=task.horizon_assumed,
-        depth_unit=task.depth_unit,
-        outcome_stands_in=task.outcome is None,
-        higher_is_better=task.higher_is_better,
-        flags=tuple(flags),
-        hashes=task.run_hashes(),
-        **fields,
-    )
 
 
 def _none_left(set_aside, proxy):

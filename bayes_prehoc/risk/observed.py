@@ -10,10 +10,20 @@ from typing import NamedTuple
 import numpy as np
 
 from bayes_prehoc.risk.estimates import LeftOut
-from bayes_prehoc.runs.depths import shared_depths, summarise_left_out
+from bayes_prehoc.runs.depths import agreeing, shared_depths, summarise_left_out
 from bayes_prehoc.runs.trajectories import TaskRuns
 
-__all__ = ["LARGEST", "PrefixTable", "SpreadTable", "complete_runs", "prefix_table", "spread_table", "why_too_few"]
+__all__ = [
+    "LARGEST",
+    "ForkTable",
+    "PrefixTable",
+    "SpreadTable",
+    "complete_runs",
+    "fork_table",
+    "prefix_table",
+    "spread_table",
+    "why_too_few",
+]
 
 MOST_DEPTHS = 32
 """The conditional proxy is estimated at no more: neighbours tell nearly the same, and each costs a regression."""
@@ -59,6 +69,23 @@ class PrefixTable(NamedTuple):
     flags: tuple[str, ...]
 
 
+class ForkTable(NamedTuple):
+    """Outcomes of the continuations of each run, from the depths that are used.
+
+    Attributes
+    ----------
+    depths : float64 (F,)
+    outcomes : float64 (n, F, b), NaN where a continuation has none or diverged
+    left_out : the other depths
+    flags : what was missing, in words
+    """
+
+    depths: np.ndarray
+    outcomes: np.ndarray
+    left_out: tuple[LeftOut, ...]
+    flags: tuple[str, ...]
+
+
 def complete_runs(runs: TaskRuns) -> np.ndarray:
     """Runs that reached the horizon with a finite R and never diverged, bool (n,); none where R is not known."""
     if runs.outcome is None and runs.outcome_metric not in runs.values:
@@ -86,6 +113,36 @@ def spread_table(runs: TaskRuns) -> SpreadTable:
             f"{len(depths)} depths used; the spread there is that of the others"
         )
     return SpreadTable(depths, values, left_out, tuple(flags))
+
+
+def fork_table(runs: TaskRuns) -> ForkTable:
+    """Outcomes of the continuations, at the depths from which two or more runs have two that differ."""
+    outcomes = np.where(np.isfinite(runs.forked), runs.forked, np.nan)
+    several = np.isfinite(outcomes).sum(axis=2) >= 2
+    outcomes = np.where(several[:, :, None], outcomes, np.nan)
+    flat = outcomes.transpose(0, 2, 1)
+    agree = np.all([agreeing(own) | ~there for own, there in zip(flat, several, strict=True)], axis=0)
+    size = np.where(np.isnan(flat), 0.0, np.abs(flat)).max(axis=(0, 1))
+    reasons = (
+        (runs.fork_depths <= 0, "depth 0 is not fitted"),
+        (several.sum(axis=0) < 2, "fewer than two runs have two finite continuations"),
+        (agree, "zero variance: all continuations of a run agree"),
+        ((size > LARGEST) | (size < 1.0 / LARGEST), "values too large or too small for a variance"),
+    )
+    why = np.select([wrong for wrong, _ in reasons], [reason for _, reason in reasons], "")
+    used = why == ""
+    left_out = tuple(LeftOut(float(c), str(r)) for c, r in zip(runs.fork_depths[~used], why[~used], strict=True))
+    flags = []
+    lost = (~several[:, used]).sum(axis=0)
+    if lost.any():
+        flags.append(
+            f"up to {lost.max()} of {runs.n_runs} runs have fewer than two finite continuations; the variance there is "
+            "that of the others"
+        )
+    single = int((~np.isfinite(runs.forked) & several[:, :, None])[:, used].sum())
+    if single:
+        flags.append(f"{single} continuations diverged or have no outcome; the variance is that of the others")
+    return ForkTable(runs.fork_depths[used], outcomes[:, used], left_out, tuple(flags))
 
 
 def prefix_table(runs: TaskRuns) -> PrefixTable:

@@ -71,7 +71,7 @@ def whitened(target, truth, free):
     width = np.sqrt(2 * np.array([2.5, 2.5, 2.0]))
     parts["corr_chol"] = width * special.erfinv(np.tanh(np.asarray(free["corr_chol"], float)))
     volume += np.log(slope_of(lambda y: np.arctanh(special.erf(y / width)), parts["corr_chol"])).sum()
-    if target.proxy == "conditional":
+    if target.proxy != "run_to_run":
         prior = stats.beta(*target.prior.kappa)
         parts["dependence"] = stats.norm.ppf(prior.cdf(float(truth.dependence)))
         volume += np.log(slope_of(lambda y: special.logit(prior.ppf(stats.norm.cdf(y))), parts["dependence"]))
@@ -79,7 +79,7 @@ def whitened(target, truth, free):
     return np.asarray(ravel_pytree(whole)[0]), volume
 
 
-@pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
+@pytest.mark.parametrize("proxy", ["run_to_run", "conditional", "branching"])
 def test_volume_is_that_of_the_change_of_variables(make, proxy):
     """Each value follows from one coordinate, out to where single precision ends."""
     target, arguments, _, x = problem(make, proxy)

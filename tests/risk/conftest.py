@@ -23,9 +23,9 @@ def martingale():
 
 @pytest.fixture
 def make_task():
-    """Maker of a task of n complete runs: metrics accuracy and loss, R recorded with its examples."""
+    """Maker of a task of n complete runs: metrics accuracy and loss, R recorded with its examples, forks if asked."""
 
-    def make(task="a", n=32, depths=(0.0, 1.0, 2.0, 4.0, 8.0), seed=0, examples=True, **changes):
+    def make(task="a", n=32, depths=(0.0, 1.0, 2.0, 4.0, 8.0), seed=0, examples=True, branches=0, **changes):
         rng = np.random.default_rng(seed)
         depths = np.asarray(depths, float)
         path = 0.7 + 0.05 * np.cumsum(rng.normal(size=(n, len(depths))) / np.sqrt(1.0 + depths), axis=1)
@@ -38,6 +38,10 @@ def make_task():
             "depth_unit": "epoch",
             "higher_is_better": True,
         }
+        if branches:
+            left = np.sqrt(1.0 / (1.0 + depths[1:-1]))
+            fields["fork_depths"] = depths[1:-1]
+            fields["forked"] = 0.7 + 0.05 * left[:, None] * rng.normal(size=(n, len(left), branches))
         values = {"accuracy": path, "loss": 1.0 - path + 0.02 * rng.normal(size=path.shape)}
         return TaskRuns(task, tuple(range(n)), depths, **{"values": values, **fields, **changes})
 

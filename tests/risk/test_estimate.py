@@ -58,6 +58,63 @@ def test_conditional_is_the_cross_fitted_error_of_the_recorded_outcome(make_task
     assert (got.risk > 0.8 * got.noise).all()
 
 
+def test_branching_is_the_variance_among_continuations(make_task):
+    task = make_task(n=12, branches=3)
+    got = estimate_risk(_set(task), proxy="branching")["a"]
+    assert got.proxy == "branching" and got.depths.tolist() == [1, 2, 4] and got.n_runs == 12
+    np.testing.assert_allclose(got.risk, task.forked.var(axis=2, ddof=1).mean(axis=0), rtol=1e-12)
+    assert got.outcome_mean == pytest.approx(task.outcome.mean()) and not got.outcome_stands_in
+    assert not got.has_noise and _says(got, "what the noise of the outcome set adds is in these estimates")
+    assert not _says(got, "forked runs") and got.hashes == task.run_hashes()
+    assert _says(estimate_risk(_set(task.taken(range(9))), proxy="branching")["a"], "9 forked runs")
+
+
+def test_continuations_that_diverge_are_counted(make_task):
+    task = make_task(n=12, branches=3)
+    task.forked[0, 1:], task.forked[1, 2, 0] = INF, INF
+    got = estimate_risk(_set(task), proxy="branching")["a"]
+    assert got.n_runs == 11
+    assert _says(got, "up to 1 of 12 runs have fewer than two finite continuations")
+    assert _says(got, "1 continuations diverged or have no outcome")
+    of_others = [task.forked[1:, 1].var(axis=1, ddof=1), task.forked[2:, 2].var(axis=1, ddof=1)]
+    assert got.risk[1] == pytest.approx(of_others[0].mean())
+    assert got.risk[2] == pytest.approx(np.r_[of_others[1], task.forked[1, 2, 1:].var(ddof=1)].mean())
+
+
+@pytest.mark.parametrize(
+    ("cells", "value", "reason"),
+    [
+        (np.s_[:, 1], 0.5, "zero variance: all continuations of a run agree"),
+        (np.s_[1:, 1], NAN, "fewer than two runs have two finite continuations"),
+        (np.s_[:, 1, :2], NAN, "fewer than two runs have two finite continuations"),
+        (np.s_[0, 1, 0], 1e120, "values too large or too small for a variance"),
+    ],
+)
+def test_depths_that_cannot_be_branched_from(make_task, cells, value, reason):
+    task = make_task(n=12, branches=3)
+    task.forked[cells] = value
+    got = estimate_risk(_set(task), proxy="branching")["a"]
+    assert got.depths.tolist() == [1, 4]
+    assert [(left.depth, left.reason) for left in got.left_out] == [(2.0, reason)]
+
+
+def test_a_single_forked_run_is_set_aside(make_task):
+    estimates = estimate_risk(_set(make_task("a", branches=2), make_task("b", n=1, branches=2)), proxy="branching")
+    assert estimates.set_aside == (SetAside("b", "one run only; branching needs two"),)
+
+
+def test_another_metric_has_no_continuations(make_task):
+    with pytest.raises(InputError, match="no continuations"):
+        estimate_risk(_set(make_task(branches=2)), proxy="branching", metric="loss")
+
+
+def test_auto_takes_branching_where_runs_are_few(make_task):
+    few = make_task("a", n=8, branches=3)
+    assert estimate_risk(_set(few)).proxy == "branching"
+    assert estimate_risk(_set(make_task("a", branches=3))).proxy == "conditional"
+    assert estimate_risk(_set(few, make_task("b", n=8))).proxy == "run_to_run"
+
+
 def test_noise_of_the_outcome_set_is_not_the_spread_s(make_task):
     got = estimate_risk(_set(make_task()), proxy="run_to_run")["a"]
     assert np.isnan(got.noise) and np.isnan(got.noise_se)
@@ -243,6 +300,7 @@ VARIED = np.random.default_rng(0).normal(size=(25, 2))
         (_one_metric(VARIED * 1e200), {}, "values too large or too small"),
         (dataclasses.replace(_one_metric(VARIED), outcome_metric="x"), {}, "no trajectory of 'x' (recorded: m)"),
         (_one_metric(VARIED[:5]), {"proxy": "conditional"}, "5 of 5 runs are complete; the conditional proxy needs 20"),
+        (_one_metric(VARIED[:5]), {"proxy": "branching"}, "its runs have no continuations forked at a depth"),
         (TaskRuns("a", (0, 1), np.array([1.0]), {}, "m", 1.0), {}, "no metric was recorded"),
     ],
 )
@@ -256,9 +314,8 @@ def test_none_left_is_an_error_with_reason_and_remedy(task, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"proxy": "branching"}, "branching needs continuations of runs forked at a depth, and none of the tasks has"),
-        ({"proxy": "branching"}, "conditional (1 of 2 tasks have 20 or more complete runs) and run_to_run (2 of 2"),
         ({"proxy": "ridge"}, "'ridge' is no proxy"),
+        ({"proxy": "ridge"}, "conditional (1 of 2 tasks have 20 or more complete runs), branching (0 have"),
         ({"metric": "bleu"}, "no metric 'bleu'. The metrics are: accuracy, loss"),
         ({"seed": -1}, "-1 cannot be a seed"),
         ({"seed": 2**32}, "cannot be a seed"),

@@ -1,0 +1,232 @@
+"""Estimates of each task by one proxy, or in words the reason why there are none.
+
+A proxy's own module knows arrays; here is what a task's runs give it, and what a reader must know of the result.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from bayes_prehoc.risk import branching, conditional, run_to_run
+from bayes_prehoc.risk.estimates import LeftOut, TaskEstimates
+from bayes_prehoc.risk.noise import split_outcome_variance
+from bayes_prehoc.risk.observed import LARGEST, complete_runs, fork_table, prefix_table, spread_table, why_too_few
+from bayes_prehoc.risk.rising import find_rise
+from bayes_prehoc.runs.depths import agreeing
+from bayes_prehoc.runs.trajectories import metric_kind
+
+__all__ = [
+    "ENOUGH_RUNS",
+    "FEWEST_RUNS",
+    "forks_of",
+    "spread_of",
+    "with_branching",
+    "with_conditional",
+    "with_run_to_run",
+]
+
+FEWEST_RUNS, ENOUGH_RUNS = 20, 30
+"""Complete runs that `conditional` needs when it is asked for (below the second with a flag), and by itself."""
+FEW_FORKED = 10
+"""Runs below which `branching` says that it tells their differences badly."""
+NO_ERROR = 1e-6
+"""Mean squared error, relative to the variance of R, that the smallest penalty and float32 cannot tell from none."""
+NEAR_ZERO = 0.01
+"""Mean of the outcome over its standard deviation, below which it is no scale."""
+
+
+def spread_of(task):
+    """The table of a task's spread, or the reason why there is none."""
+    if task.n_runs < 2:
+        return "one run only; a spread needs two" if task.n_runs else "no runs"
+    if task.outcome_metric not in task.values:
+        return f"no trajectory of {task.outcome_metric!r} (recorded: {', '.join(task.metrics)})"
+    table = spread_table(task)
+    return table if len(table.depths) >= 2 else why_too_few(table.left_out, len(table.depths))
+
+
+def with_run_to_run(tasks):
+    """Estimates of each task, or the reason why not."""
+    tables = [spread_of(task) for task in tasks]
+    kurtosis = run_to_run.pooled_excess_kurtosis([t.values for t in tables if not isinstance(t, str)])
+    return [
+        table if isinstance(table, str) else _run_to_run_of(task, table, kurtosis)
+        for task, table in zip(tasks, tables, strict=True)
+    ]
+
+
+def _run_to_run_of(task, table, kurtosis):
+    risk, count = run_to_run.sample_variances(table.values)
+    nu = run_to_run.degrees_of_freedom(count, kurtosis)
+    flags = list(table.flags)
+    outcome = task.final_outcome()[complete_runs(task)]
+    if len(outcome):
+        mean = float(outcome.mean())
+    else:
+        mean = float(np.nanmean(table.values[:, -1]))
+        flags.append(f"no run is complete: the mean of {task.outcome_metric!r} at {table.depths[-1]:g} stands in")
+    estimates = _assemble(
+        task,
+        "run_to_run",
+        depths=table.depths,
+        risk=risk,
+        nu=nu,
+        outcome_mean=mean,
+        outcome_sd=float(np.sqrt(risk[-1])),
+        n_runs=int(count.min()),
+        left_out=table.left_out,
+        flags=flags,
+    )
+    return _if_decaying(estimates)
+
+
+def forks_of(task):
+    """The table of a task's continuations, or the reason why there is none."""
+    if task.forked is None:
+        return "its runs have no continuations forked at a depth"
+    if task.n_runs < 2:
+        return "one run only; branching needs two"
+    table = fork_table(task)
+    return table if len(table.depths) >= 2 else why_too_few(table.left_out, len(table.depths))
+
+
+def with_branching(tasks):
+    """By the variance of R among continuations; see `branching`."""
+    tables = [forks_of(task) for task in tasks]
+    return [
+        table if isinstance(table, str) else _branching_of(task, table)
+        for task, table in zip(tasks, tables, strict=True)
+    ]
+
+
+def _branching_of(task, table):
+    variances, count = branching.within_run_variances(table.outcomes)
+    runs = int(np.isfinite(variances).sum(axis=0).min())
+    flags = [*table.flags, "what the noise of the outcome set adds is in these estimates and not told apart"]
+    if runs < FEW_FORKED:
+        flags.append(f"{runs} forked runs: how much they differ in what they leave open is hardly known")
+    outcome = task.final_outcome()[complete_runs(task)]
+    known = outcome if len(outcome) else table.outcomes[np.isfinite(table.outcomes)]
+    estimates = _assemble(
+        task,
+        "branching",
+        depths=table.depths,
+        risk=np.nanmean(variances, axis=0),
+        nu=branching.degrees_of_freedom(variances, count),
+        outcome_mean=float(known.mean()),
+        outcome_sd=float(known.std()),
+        n_runs=runs,
+        left_out=table.left_out,
+        flags=flags,
+    )
+    return _if_decaying(estimates)
+
+
+def with_conditional(tasks, seed):
+    """Estimates of each task, or the reason why not."""
+    # The same key for all: the tasks are independent, and so what is said of one does not depend on the others.
+    key = jax.random.key(np.uint32(seed))
+    # The regressions are thousands of small decompositions: threads of the BLAS only wait for each other in them (on
+    # two busy cores 10 tasks of 64 runs took 217 s with them and 8 s without).
+    with threadpool_limits(limits=1, user_api="blas"):
+        return [_conditional_of(task, key) for task in tasks]
+
+
+def _if_decaying(estimates):
+    """The estimates, or the reason why no decay can describe them."""
+    rise = find_rise(estimates.risk, estimates.nu)
+    if rise is None:
+        return estimates
+    foot, top = (f"{np.sqrt(estimates.risk[i]):.3g} at {estimates.depths[i]:g}" for i in (rise.foot, rise.top))
+    chance = f"p = {rise.p_value:.1g}" if rise.p_value > 0.0 else "p < 1e-300"
+    what = "spread" if estimates.proxy == "run_to_run" else "prediction error"
+    return (
+        f"its {what} rises with depth (from {foot} to {top}, in units of {estimates.metric}) beyond its sampling error "
+        f"({chance}), which no decay of risk describes"
+    )
+
+
+def _conditional_of(task, key):
+    complete = int(complete_runs(task).sum())
+    if complete < FEWEST_RUNS:
+        return f"{complete} of {task.n_runs} runs are complete; the conditional proxy needs {FEWEST_RUNS}"
+    table = prefix_table(task)
+    if agreeing(table.outcome[:, None])[0]:
+        return f"R is constant over {complete} complete runs ({table.outcome[0]:g})"
+    largest = np.abs(table.outcome).max()
+    if not 1.0 / LARGEST < largest < LARGEST:
+        return f"R is too large or too small for a variance (up to {largest:.3g})"
+    if len(table.fitted) < 2:
+        return why_too_few(table.left_out, len(table.fitted))
+    mean, sd = float(table.outcome.mean()), float(table.outcome.std())
+    prefix = conditional.prefix_features(table.values)
+    fitted = prefix._replace(last=prefix.last[table.fitted], until=prefix.until[table.fitted])
+    errors = conditional.cross_fitted_errors(key, fitted, jnp.asarray((table.outcome - mean) / sd))
+    errors = np.asarray(errors, np.float64)
+    relative = (errors**2).mean(axis=(1, 2))
+    known = relative <= NO_ERROR
+    depths = table.depths[table.fitted]
+    left_out = [
+        *table.left_out,
+        *(LeftOut(float(c), "the prefix gives R away, to rounding error") for c in depths[known]),
+    ]
+    if (~known).sum() < 2:
+        return why_too_few(tuple(left_out), int((~known).sum()))
+    flags = ["the conditional proxy lies at or above the Bayes risk", *table.flags]
+    if complete < ENOUGH_RUNS:
+        flags.append(f"{complete} complete runs: fewer than {ENOUGH_RUNS}, so that it may lie far above")
+    noise, noise_se, why_none = _outcome_noise(task, table.outcome)
+    estimates = _assemble(
+        task,
+        "conditional",
+        depths=depths[~known],
+        risk=sd**2 * relative[~known],
+        nu=conditional.degrees_of_freedom(errors[~known]),
+        outcome_mean=mean,
+        outcome_sd=sd,
+        n_runs=complete,
+        noise=noise,
+        noise_se=noise_se,
+        left_out=tuple(sorted(left_out, key=lambda left: left.depth)),
+        flags=[*flags, *why_none],
+    )
+    return _if_decaying(estimates)
+
+
+def _outcome_noise(task, outcome):
+    """V_eval of the outcome and its standard error, NaN where the outcome set's results do not give it; why, if so."""
+    unknown = float("nan"), float("nan")
+    if task.outcome_examples is None:
+        return *unknown, []
+    examples = np.asarray(task.outcome_examples, np.float64)[complete_runs(task)]
+    if examples.shape[1] < 2 or not np.isfinite(examples).all():
+        return *unknown, ["the outcome set's results are incomplete: its noise is not known"]
+    if not np.allclose(examples.mean(axis=1), outcome, rtol=1e-4, atol=1e-6):
+        return *unknown, ["R is not the mean of the outcome set's results: its noise is not known"]
+    split = split_outcome_variance(examples)
+    return split.evaluation, split.evaluation_se, []
+
+
+def _assemble(task, proxy, *, outcome_mean, outcome_sd, flags, **fields):
+    """What a task's estimates take from its runs whatever the proxy."""
+    scale = abs(outcome_mean)
+    if scale < NEAR_ZERO * outcome_sd:
+        scale = outcome_sd
+        flags = [*flags, f"the outcome's mean is near 0 ({outcome_mean:.3g}): its scale is the standard deviation"]
+    return TaskEstimates(
+        task=task.task,
+        proxy=proxy,
+        metric=task.outcome_metric,
+        metric_kind=metric_kind(task.outcome_metric),
+        scale=scale,
+        outcome_mean=outcome_mean,
+        horizon=float(task.horizon),
+        horizon_assumed=task.horizon_assumed,
+        depth_unit=task.depth_unit,
+        outcome_stands_in=task.outcome is None,
+        higher_is_better=task.higher_is_better,
+        flags=tuple(flags),
+        hashes=task.run_hashes(),
+        **fields,
+    )
