@@ -92,6 +92,8 @@ def _task_plan(posterior, estimates, arguments):
         return TaskPlan(**(known | _in_intervals(figures, known)))
     figures |= _stopped(curve, known)
     figures["L_int"] = Interval.of(curve.l_int)
+    if curve.noise is not None:
+        figures["L_int_with_noise"] = Interval.of(curve.l_int + curve.noise)
     figures["alpha"] = Interval.of(curve.alpha)
     if curve.horizon is None:
         figures["K"] = Interval.of(curve.reducible * (curve.reference + curve.onset) ** curve.alpha)

@@ -81,8 +81,9 @@ class TaskPlan:
         Tolerances at which the most probable regime changes.
     rmse_cheap, rmse_final : Interval or None
         sqrt L(c_cheap) and sqrt L(c_T), in the metric's unit.
-    L_int : Interval or None
-        Metric unit squared.
+    L_int, L_int_with_noise : Interval or None
+        Metric unit squared, without and with the outcome set's noise; the latter None where that is unknown. A larger
+        outcome set would remove the difference.
     K : Interval or None
         Amplitude of the power law, metric unit squared times depth to the alpha; None where the curve has a horizon,
         since the amplitude has no limit at alpha = 0.
@@ -135,6 +136,7 @@ class TaskPlan:
     rmse_cheap: Interval | None = None
     rmse_final: Interval | None = None
     L_int: Interval | None = None
+    L_int_with_noise: Interval | None = None
     K: Interval | None = None
     alpha: Interval | None = None
     c_star: Interval | None = None

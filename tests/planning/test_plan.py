@@ -60,8 +60,11 @@ def test_the_noise_of_the_outcome_set_stands_beside_the_verdict(make):
     assert task.regimes_with_noise["noise-dominant"] > 0.9 and task.regimes["noise-dominant"] == 0.0
     np.testing.assert_allclose(task.curve_without_noise.depths, task.curve.depths)
     assert np.all(task.curve.median > task.curve_without_noise.median + 1.5e-4)
+    assert task.L_int_with_noise.median == pytest.approx(np.median(curve.l_int + curve.noise))
+    assert task.L_int_with_noise.lower > task.L_int.upper
     unknown = plan(make.posterior())["a"]
     assert unknown.regimes_with_noise is None and unknown.curve_without_noise is None
+    assert unknown.L_int is not None and unknown.L_int_with_noise is None
 
 
 def test_a_spread_is_read_as_a_spread(make):

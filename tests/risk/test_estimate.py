@@ -52,7 +52,7 @@ def test_conditional_is_the_cross_fitted_error_of_the_recorded_outcome(make_task
     np.testing.assert_allclose(got.risk, (np.asarray(errors) ** 2).mean(axis=(1, 2)), rtol=1e-3)
     assert got.proxy == "conditional" and got.depths.tolist() == [1, 2, 4, 8] and not got.outcome_stands_in
     split = split_outcome_variance(task.outcome_examples)
-    assert (got.noise, got.noise_se) == split[1:]
+    assert (got.noise, got.noise_se) == split[2:]
     assert got.scale == pytest.approx(task.outcome.mean())
     assert got.flags == ("the conditional proxy lies at or above the Bayes risk",)
     assert (got.risk > 0.8 * got.noise).all()
