@@ -19,7 +19,10 @@ from bayes_prehoc.runs.trajectories import metric_kind
 __all__ = [
     "ENOUGH_RUNS",
     "FEWEST_RUNS",
+    "features_of",
     "forks_of",
+    "prefixes_of",
+    "small_regressions",
     "spread_of",
     "with_branching",
     "with_conditional",
@@ -127,10 +130,16 @@ def with_conditional(tasks, seed):
     """Estimates of each task, or the reason why not."""
     # The same key for all: the tasks are independent, and so what is said of one does not depend on the others.
     key = jax.random.key(np.uint32(seed))
-    # The regressions are thousands of small decompositions: threads of the BLAS only wait for each other in them (on
-    # two busy cores 10 tasks of 64 runs took 217 s with them and 8 s without).
-    with threadpool_limits(limits=1, user_api="blas"):
+    with small_regressions():
         return [_conditional_of(task, key) for task in tasks]
+
+
+def small_regressions():
+    """A context for thousands of small decompositions, in which threads of the BLAS only wait for each other.
+
+    On two busy cores 10 tasks of 64 runs took 217 s with them and 8 s without.
+    """
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 def _if_decaying(estimates):
@@ -147,7 +156,8 @@ def _if_decaying(estimates):
     )
 
 
-def _conditional_of(task, key):
+def prefixes_of(task):
+    """The table of a task's prefixes and outcomes, or the reason why there is none."""
     complete = int(complete_runs(task).sum())
     if complete < FEWEST_RUNS:
         return f"{complete} of {task.n_runs} runs are complete; the conditional proxy needs {FEWEST_RUNS}"
@@ -157,12 +167,22 @@ def _conditional_of(task, key):
     largest = np.abs(table.outcome).max()
     if not 1.0 / LARGEST < largest < LARGEST:
         return f"R is too large or too small for a variance (up to {largest:.3g})"
-    if len(table.fitted) < 2:
-        return why_too_few(table.left_out, len(table.fitted))
-    mean, sd = float(table.outcome.mean()), float(table.outcome.std())
+    return table if len(table.fitted) >= 2 else why_too_few(table.left_out, len(table.fitted))
+
+
+def features_of(table):
+    """Features of the prefixes up to the depths that are fitted."""
     prefix = conditional.prefix_features(table.values)
-    fitted = prefix._replace(last=prefix.last[table.fitted], until=prefix.until[table.fitted])
-    errors = conditional.cross_fitted_errors(key, fitted, jnp.asarray((table.outcome - mean) / sd))
+    return prefix._replace(last=prefix.last[table.fitted], until=prefix.until[table.fitted])
+
+
+def _conditional_of(task, key):
+    table = prefixes_of(task)
+    if isinstance(table, str):
+        return table
+    complete = len(table.outcome)
+    mean, sd = float(table.outcome.mean()), float(table.outcome.std())
+    errors = conditional.cross_fitted_errors(key, features_of(table), jnp.asarray((table.outcome - mean) / sd))
     errors = np.asarray(errors, np.float64)
     relative = (errors**2).mean(axis=(1, 2))
     known = relative <= NO_ERROR

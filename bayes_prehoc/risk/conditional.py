@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-__all__ = ["Prefix", "cross_fitted_errors", "degrees_of_freedom", "prefix_features"]
+__all__ = ["Prefix", "cross_fitted_errors", "degrees_of_freedom", "errors_of_outcomes", "prefix_features"]
 
 FOLDS = 5
 REPEATS = 4
@@ -94,21 +94,28 @@ def cross_fitted_errors(
     array (depths, repeats, runs)
         R minus its prediction, in the unit of the outcome.
     """
-    runs = outcome.shape[0]
+    centre, spread = outcome.mean(), outcome.std()
+    return spread * errors_of_outcomes(key, prefix, ((outcome - centre) / spread)[None], folds, repeats)[0]
+
+
+def errors_of_outcomes(
+    key: PRNGKeyArray, prefix: Prefix, outcomes: Float[Array, "P n"], folds: int = FOLDS, repeats: int = REPEATS
+) -> Float[Array, "P D repeats n"]:
+    """`cross_fitted_errors` of several standardised outcomes, with the same folds: decompositions are shared."""
+    runs = outcomes.shape[1]
     empty = -runs % PAD_RUNS
     present = jnp.arange(runs + empty) < runs
     increments = jnp.pad(prefix.increments, ((0, empty), (0, -prefix.increments.shape[1] % PAD_INCREMENTS)))
     until = jnp.pad(prefix.until, ((0, 0), (0, increments.shape[1] - prefix.until.shape[1])))
     last = jnp.pad(prefix.last, ((0, 0), (0, empty), (0, 0)))
-    centre, spread = outcome.mean(), outcome.std()
-    standard = jnp.pad((outcome - centre) / spread, (0, empty))
+    outcomes = jnp.pad(outcomes, ((0, 0), (0, empty)))
     held_out = _draw_folds(key, present, folds, repeats)
     # Depth by depth, so that the number of depths is not part of what is compiled.
     errors = [
-        _errors_at_depth(features, increments, within, standard, present, held_out)
+        _errors_at_depth(features, increments, within, outcomes, present, held_out)
         for features, within in zip(last, until, strict=True)
     ]
-    return spread * jnp.stack(errors)[:, :, :runs]
+    return jnp.stack(errors, axis=1)[..., :runs]
 
 
 @functools.partial(jax.jit, static_argnames=("folds", "repeats"))
@@ -121,13 +128,17 @@ def _draw_folds(key, present, folds, repeats):
 
 
 @jax.jit
-def _errors_at_depth(last, increments, within, outcome, present, held_out):
-    """Errors (repeats, n) at one depth; rows that are not present are zero and belong to no fold."""
+def _errors_at_depth(last, increments, within, outcomes, present, held_out):
+    """Errors (P, repeats, n) at one depth; rows that are not present are zero and belong to no fold."""
     _, folds, rows = held_out.shape
     increments = jnp.where(within[None, :], increments, 0.0)
-    predict = functools.partial(_held_out_prediction, last, increments, outcome, rows - rows // folds)
-    predictions = jax.vmap(predict)((present[None, None, :] & ~held_out).reshape(-1, rows)).reshape(held_out.shape)
-    return outcome[None, :] - jnp.where(held_out, predictions, 0.0).sum(axis=1)
+
+    def errors_of(outcome):
+        predict = functools.partial(_held_out_prediction, last, increments, outcome, rows - rows // folds)
+        predictions = jax.vmap(predict)((present[None, None, :] & ~held_out).reshape(-1, rows)).reshape(held_out.shape)
+        return outcome[None, :] - jnp.where(held_out, predictions, 0.0).sum(axis=1)
+
+    return jax.vmap(errors_of)(outcomes)
 
 
 def _held_out_prediction(last, increments, outcome, size, training):

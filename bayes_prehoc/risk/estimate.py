@@ -1,4 +1,4 @@
-"""`estimate_risk`: from runs to a proxy of the risk at each depth, with its sampling error.
+"""From runs to a proxy of the risk at each depth, and to what prefixes tell of the outcome.
 
     conditional   mean squared error of the cross-fitted prediction of R from the prefix
     branching     variance of R among continuations of one run from depth c
@@ -11,23 +11,32 @@ import dataclasses
 import functools
 import numbers
 
+import jax
 import numpy as np
+import pandas as pd
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.risk.by_task import (
     ENOUGH_RUNS,
     FEWEST_RUNS,
+    features_of,
     forks_of,
+    prefixes_of,
+    small_regressions,
     spread_of,
     with_branching,
     with_conditional,
     with_run_to_run,
 )
 from bayes_prehoc.risk.estimates import RiskEstimates
+from bayes_prehoc.risk.information import information
 from bayes_prehoc.risk.observed import complete_runs
 from bayes_prehoc.runs.trajectories import SetAside, Trajectories, metric_kind
 
-__all__ = ["estimate_risk"]
+__all__ = ["estimate_information", "estimate_risk"]
+
+FEWEST_PERMUTATIONS = 19
+"""With fewer, no p-value is below 0.05."""
 
 _REMEDY = {
     "branching": "Branching needs two or more runs with two or more continuations from each of two or more depths "
@@ -98,6 +107,51 @@ def estimate_risk(
     if proxy == "auto" and chosen == "run_to_run":
         estimates = _say_who_blocked(estimates, tasks)
     return RiskEstimates(chosen, tuple(estimates), (*runs.set_aside, *unnamed, *refused))
+
+
+def estimate_information(
+    runs: Trajectories, *, metric: str | None = None, permutations: int = 199, seed: int = 0
+) -> pd.DataFrame:
+    """Estimate what watching a run up to each depth tells of its outcome, and whether it tells anything.
+
+    Parameters
+    ----------
+    runs : Trajectories
+    metric : str, optional
+        As for `estimate_risk`.
+    permutations : int, optional
+        Of outcomes among runs, 19 or more; the smallest p-value is 1 / (permutations + 1).
+    seed : int, optional
+
+    Returns
+    -------
+    DataFrame
+        For each task with 20 or more complete runs and each depth: task, depth, runs, nats, an estimate of
+        I(R; X_d^(c) | X_s) with its standard error se, p_value against none, and p_any, the same for all depths of the
+        task together. See `risk.information` for what they are.
+
+    Raises
+    ------
+    InputError
+        If an argument is impossible, the metric is unknown or must be named, or no task can be used.
+    """
+    _check_arguments(runs, seed)
+    if not isinstance(permutations, numbers.Integral) or permutations < FEWEST_PERMUTATIONS:
+        raise InputError(f"{permutations!r} permutations", "permutations", f"Give {FEWEST_PERMUTATIONS} or more.")
+    tasks, unnamed = _judged_by(metric, runs)
+    tables = [prefixes_of(task) for task in tasks]
+    parts = []
+    with small_regressions():
+        for task, table in zip(tasks, tables, strict=True):
+            if isinstance(table, str):
+                continue
+            found = information(jax.random.key(np.uint32(seed)), features_of(table), table.outcome, permutations)
+            columns = {"task": task.task, "depth": table.depths[table.fitted], "runs": len(table.outcome)}
+            parts.append(pd.DataFrame(columns | found._asdict()))
+    if not parts:
+        refused = [SetAside(t.task, r) for t, r in zip(tasks, tables, strict=True)]
+        raise _none_left((*unnamed, *refused), "conditional")
+    return pd.concat(parts, ignore_index=True)
 
 
 def _check_arguments(runs, seed):

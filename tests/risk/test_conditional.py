@@ -102,7 +102,7 @@ def test_single_precision_agrees_with_double(strict_jax, martingale):
             jnp.pad(prefix.increments, ((0, 15), (0, 0))),
         )
         double = [
-            conditional._errors_at_depth(a, increments, b, z, present, held_out)[:, :33]
+            conditional._errors_at_depth(a, increments, b, z[None], present, held_out)[0, :, :33]
             for a, b in zip(last, prefix.until, strict=True)
         ]
     double = outcome.std() * np.array(double)
