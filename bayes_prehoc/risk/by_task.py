@@ -13,7 +13,7 @@ from bayes_prehoc.risk.estimates import LeftOut, TaskEstimates
 from bayes_prehoc.risk.noise import split_outcome_variance
 from bayes_prehoc.risk.observed import LARGEST, complete_runs, fork_table, prefix_table, spread_table, why_too_few
 from bayes_prehoc.risk.rising import find_rise
-from bayes_prehoc.runs.depths import agreeing
+from bayes_prehoc.runs.depths import SHARE, agreeing
 from bayes_prehoc.runs.trajectories import metric_kind
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "prefixes_of",
     "small_regressions",
     "spread_of",
+    "why_no_outcomes",
     "with_branching",
     "with_conditional",
     "with_run_to_run",
@@ -35,6 +36,7 @@ FEW_FORKED = 10
 """Runs below which `branching` says that it tells their differences badly."""
 NO_ERROR = 1e-6
 """Mean squared error, relative to the variance of R, that the smallest penalty and float32 cannot tell from none."""
+TOO_FEW_GO_ON = "too few runs go on to allow for those that stopped"
 NEAR_ZERO = 0.01
 """Mean of the outcome over its standard deviation, below which it is no scale."""
 
@@ -60,8 +62,12 @@ def with_run_to_run(tasks):
 
 
 def _run_to_run_of(task, table, kurtosis):
-    risk, count = run_to_run.sample_variances(table.values)
-    nu = run_to_run.degrees_of_freedom(count, kurtosis)
+    risk, nu = run_to_run.spread_variances(table.values, table.alive, kurtosis)
+    known = np.isfinite(risk)
+    left_out = [*table.left_out, *(LeftOut(float(c), TOO_FEW_GO_ON) for c in table.depths[~known])]
+    if known.sum() < 2:
+        return why_too_few(tuple(left_out), int(known.sum()))
+    seen = np.isfinite(table.values[:, known]).sum(axis=0)
     flags = list(table.flags)
     outcome = task.final_outcome()[complete_runs(task)]
     if len(outcome):
@@ -72,13 +78,13 @@ def _run_to_run_of(task, table, kurtosis):
     estimates = _assemble(
         task,
         "run_to_run",
-        depths=table.depths,
-        risk=risk,
-        nu=nu,
+        depths=table.depths[known],
+        risk=risk[known],
+        nu=nu[known],
         outcome_mean=mean,
-        outcome_sd=float(np.sqrt(risk[-1])),
-        n_runs=int(count.min()),
-        left_out=table.left_out,
+        outcome_sd=float(np.sqrt(risk[known][-1])),
+        n_runs=int(seen.min()),
+        left_out=tuple(sorted(left_out, key=lambda left: left.depth)),
         flags=flags,
     )
     return _if_decaying(estimates)
@@ -149,21 +155,36 @@ def _if_decaying(estimates):
         return estimates
     foot, top = (f"{np.sqrt(estimates.risk[i]):.3g} at {estimates.depths[i]:g}" for i in (rise.foot, rise.top))
     chance = f"p = {rise.p_value:.1g}" if rise.p_value > 0.0 else "p < 1e-300"
-    what = "spread" if estimates.proxy == "run_to_run" else "prediction error"
+    what = {"run_to_run": "spread", "branching": "spread of continuations"}.get(estimates.proxy, "prediction error")
     return (
         f"its {what} rises with depth (from {foot} to {top}, in units of {estimates.metric}) beyond its sampling error "
         f"({chance}), which no decay of risk describes"
     )
 
 
+def why_no_outcomes(task):
+    """Why the outcomes of a task's complete runs are no sample of those of all its runs, or None."""
+    complete = complete_runs(task)
+    if complete.sum() < FEWEST_RUNS:
+        return f"{complete.sum()} of {task.n_runs} runs are complete; the conditional proxy needs {FEWEST_RUNS}"
+    stopped = (~complete & np.isnan(task.diverged_at)).sum()
+    # The small slack keeps a tenth of ten from being missed by rounding.
+    if stopped <= (1.0 - SHARE) * task.n_runs + 1e-9:
+        return None
+    return (
+        f"{stopped} of {task.n_runs} runs stopped before the horizon: the outcomes of the others are a selection "
+        "(leave out runs that stopped whatever they had reached)"
+    )
+
+
 def prefixes_of(task):
     """The table of a task's prefixes and outcomes, or the reason why there is none."""
-    complete = int(complete_runs(task).sum())
-    if complete < FEWEST_RUNS:
-        return f"{complete} of {task.n_runs} runs are complete; the conditional proxy needs {FEWEST_RUNS}"
+    reason = why_no_outcomes(task)
+    if reason is not None:
+        return reason
     table = prefix_table(task)
     if agreeing(table.outcome[:, None])[0]:
-        return f"R is constant over {complete} complete runs ({table.outcome[0]:g})"
+        return f"R is constant over {len(table.outcome)} complete runs ({table.outcome[0]:g})"
     largest = np.abs(table.outcome).max()
     if not 1.0 / LARGEST < largest < LARGEST:
         return f"R is too large or too small for a variance (up to {largest:.3g})"

@@ -24,6 +24,7 @@ from bayes_prehoc.risk.by_task import (
     prefixes_of,
     small_regressions,
     spread_of,
+    why_no_outcomes,
     with_branching,
     with_conditional,
     with_run_to_run,
@@ -199,15 +200,16 @@ def _candidates(proxy, tasks):
     """Proxies to try, the best first."""
     if proxy in _REMEDY:
         return (proxy,)
-    complete = np.array([complete_runs(task).sum() for task in tasks])
+    known = [why_no_outcomes(task) is None for task in tasks]
+    enough = [complete_runs(task).sum() >= ENOUGH_RUNS for task in tasks]
     allowed = {
-        "conditional": complete >= ENOUGH_RUNS,
-        "branching": np.array([not isinstance(forks_of(task), str) for task in tasks]),
-        "run_to_run": np.array([not isinstance(spread_of(task), str) for task in tasks]),
+        "conditional": np.logical_and(known, enough),
+        "branching": np.array([not isinstance(forks_of(task), str) for task in tasks], bool),
+        "run_to_run": np.array([not isinstance(spread_of(task), str) for task in tasks], bool),
     }
     if proxy != "auto":
         usable = (
-            f"conditional ({(complete >= FEWEST_RUNS).sum()} of {len(tasks)} tasks have {FEWEST_RUNS} or more complete "
+            f"conditional ({sum(known)} of {len(tasks)} tasks have {FEWEST_RUNS} or more complete "
             f"runs), branching ({allowed['branching'].sum()} have continuations from two depths) and run_to_run "
             f"({allowed['run_to_run'].sum()} have two depths to compare)"
         )
@@ -223,14 +225,17 @@ def _say_who_blocked(estimates, tasks):
     if max(complete.values()) < ENOUGH_RUNS:
         return estimates
 
+    why = {
+        task.task: f"{complete[task.task]} complete runs, where the conditional proxy needs {ENOUGH_RUNS}"
+        if complete[task.task] < ENOUGH_RUNS
+        else why_no_outcomes(task)
+        for task in tasks
+    }
+
     def flagged(task):
-        if complete[task.task] >= ENOUGH_RUNS:
+        if why[task.task] is None:
             return task
-        why = (
-            f"{complete[task.task]} complete runs: run_to_run was taken for all tasks, because the conditional proxy "
-            f"needs {ENOUGH_RUNS} in each"
-        )
-        return dataclasses.replace(task, flags=(*task.flags, why))
+        return dataclasses.replace(task, flags=(*task.flags, f"{why[task.task]}: run_to_run was taken for all tasks"))
 
     return [flagged(task) for task in estimates]
 

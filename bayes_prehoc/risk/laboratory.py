@@ -24,7 +24,7 @@ from scipy import special
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.runs.trajectories import TaskRuns
 
-__all__ = ["Chain", "martingale", "results_of_examples", "sgd", "stopped", "with_failures"]
+__all__ = ["Chain", "martingale", "power_rates", "results_of_examples", "sgd", "stopped", "with_failures"]
 
 LEVEL = 0.8
 """Mean of the metric."""
@@ -182,34 +182,39 @@ def martingale(
 
 
 def sgd(
-    depths: Float[np.ndarray, " D"], rho: float, curvature: float, noise: float, floor: float, rate: float = 1.0
+    depths: Float[np.ndarray, " D"], rates: Float[np.ndarray, " T"], curvature: float, noise: float, floor: float
 ) -> Chain:
-    """Stochastic gradient descent along one direction, theta <- theta - eta_k (h theta + sigma e), eta_k = rate k^-rho.
+    """Stochastic gradient descent along one direction, theta <- theta - eta_k (h theta + sigma e), with steps eta.
 
-    Runs begin at theta = 0 and R = theta_T. Along a flat direction (h = 0) what is left open falls as c^-(2 rho - 1)
-    less its value at c_T, while runs drift apart; along a curved one their spread follows eta, and prefixes say little
-    of R until late.
+    Runs begin at theta = 0 and R = theta_T. With steps k^-rho along a flat direction (h = 0) what is left open falls as
+    c^-(2 rho - 1) less its value at c_T, while runs drift apart; along a curved one their spread follows eta, and
+    prefixes say little of R until late.
 
     Parameters
     ----------
-    depths : whole numbers (D,), increasing
-    rho : float, 0 to 1
+    depths : whole numbers (D,), increasing, the last one T
+    rates : array (T,)
+        eta of the first step, and so on.
     curvature : float
-        h, in [0, 2 / rate).
-    noise : float
-        sigma.
-    floor, rate : float
+        h, in [0, 2 / eta).
+    noise, floor : float
+        sigma, and L_int.
     """
     depths = _checked(depths)
-    step = np.arange(1, int(depths[-1]) + 1)
-    eta = rate * step ** -float(rho)
-    factor = 1.0 - eta * curvature
+    if depths[-1] != len(rates):
+        raise InputError(f"{len(rates)} rates for {depths[-1]:g} steps", "sgd", "Give one for each step.")
+    factor = 1.0 - rates * curvature
     carried, fresh = np.ones(len(depths)), np.zeros(len(depths))
     for i, (begin, end) in enumerate(zip(np.append(0, depths[:-1]).astype(int), depths.astype(int), strict=True)):
         later = np.append(np.cumprod(factor[begin + 1 : end][::-1])[::-1], 1.0)
         carried[i] = np.prod(factor[begin:end])
-        fresh[i] = noise**2 * np.sum((eta[begin:end] * later) ** 2)
+        fresh[i] = noise**2 * np.sum((rates[begin:end] * later) ** 2)
     return Chain(depths, carried[1:], fresh, floor)
+
+
+def power_rates(steps: int, rho: float) -> Float[np.ndarray, " T"]:
+    """eta_k = k^-rho of that many steps."""
+    return np.arange(1, steps + 1) ** -float(rho)
 
 
 def with_failures(chain: Chain, failing: float, gap: float, onset: float) -> Chain:

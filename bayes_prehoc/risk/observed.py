@@ -38,12 +38,14 @@ class SpreadTable(NamedTuple):
     ----------
     depths : float64 (D,)
     values : float64 (n, D), NaN where a run has no value or has diverged
+    alive : bool (n, D), False from where a run has diverged
     left_out : the other depths
     flags : what was missing, in words
     """
 
     depths: np.ndarray
     values: np.ndarray
+    alive: np.ndarray
     left_out: tuple[LeftOut, ...]
     flags: tuple[str, ...]
 
@@ -95,7 +97,7 @@ def complete_runs(runs: TaskRuns) -> np.ndarray:
 
 def spread_table(runs: TaskRuns) -> SpreadTable:
     """Values of the outcome metric, one of the trajectory's, at the depths that the runs share."""
-    usable, left_out = _within_horizon(runs, *shared_depths(runs, runs.outcome_metric))
+    usable, left_out = _within_horizon(runs, *shared_depths(runs, runs.outcome_metric, despite_stops=True))
     # A run that diverged in any metric is gone, even if this one is still finite.
     gone = runs.depths >= np.where(np.isnan(runs.diverged_at), np.inf, runs.diverged_at)[:, None]
     values = np.where(gone, np.nan, runs.values[runs.outcome_metric])
@@ -110,9 +112,9 @@ def spread_table(runs: TaskRuns) -> SpreadTable:
     if missing.any():
         flags.append(
             f"up to {missing.max()} of {runs.n_runs} runs have no value at {(missing > 0).sum()} of the "
-            f"{len(depths)} depths used; the spread there is that of the others"
+            f"{len(depths)} depths used; the spread there allows for them by what their values before tell"
         )
-    return SpreadTable(depths, values, left_out, tuple(flags))
+    return SpreadTable(depths, values, ~gone[:, usable], left_out, tuple(flags))
 
 
 def fork_table(runs: TaskRuns) -> ForkTable:

@@ -6,15 +6,23 @@ from scipy import stats
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.risk.branching import within_run_variances
-from bayes_prehoc.risk.laboratory import LEVEL, martingale, results_of_examples, sgd, stopped, with_failures
+from bayes_prehoc.risk.laboratory import (
+    LEVEL,
+    martingale,
+    power_rates,
+    results_of_examples,
+    sgd,
+    stopped,
+    with_failures,
+)
 from bayes_prehoc.risk.noise import split_outcome_variance
 
 DEPTHS = np.geomspace(5, 500, 6).round()
 CHAINS = {
     "martingale": martingale(DEPTHS, 0.6, 1e-3, 2e-5),
     "constant rate": martingale(DEPTHS, -1.0, -1e-6, 2e-5),
-    "flat": sgd(DEPTHS, 0.8, 0.0, 0.02, 1e-5),
-    "curved": sgd(DEPTHS, 0.8, 0.9, 0.02, 1e-5),
+    "flat": sgd(DEPTHS, power_rates(500, 0.8), 0.0, 0.02, 1e-5),
+    "curved": sgd(DEPTHS, power_rates(500, 0.8), 0.9, 0.02, 1e-5),
     "heavy tails": martingale(DEPTHS, 0.6, 1e-3, 2e-5, tail=5.0),
     "failures": with_failures(martingale(DEPTHS, 0.6, 1e-3, 2e-5), 0.2, 0.08, 100.0),
 }
@@ -82,7 +90,7 @@ def test_sgd_is_step_by_step_descent(curvature):
         theta = theta - k**-rho * (curvature * theta + sigma * rng.normal(size=runs))
         if k in depths:
             seen.append(theta)
-    chain = sgd(depths, rho, curvature, sigma, 0.0)
+    chain = sgd(depths, power_rates(40, rho), curvature, sigma, 0.0)
     np.testing.assert_allclose(np.var(seen, axis=1), chain.spread, rtol=0.03)
     for i, state in enumerate(seen[:-1]):
         slope = np.mean(state * theta) / np.mean(state**2)
@@ -93,11 +101,11 @@ def test_sgd_is_step_by_step_descent(curvature):
 def test_spread_and_risk_part_as_the_theory_says():
     """Proposition 5.1: the risk falls as c^-(2 rho - 1) on a flat direction, the spread as c^-rho on a curved one."""
     depths = np.array([1e3, 1e4, 1e5])
-    flat = sgd(depths, 0.6, 0.0, 1.0, 0.0)
+    flat = sgd(depths, power_rates(100_000, 0.6), 0.0, 1.0, 0.0)
     law = depths**-0.2 - depths[-1] ** -0.2
     assert flat.risk[0] / flat.risk[1] == pytest.approx(law[0] / law[1], rel=0.01)
     assert (np.diff(flat.spread) > 0.0).all()
-    curved = sgd(depths, 0.6, 0.5, 1.0, 0.0)
+    curved = sgd(depths, power_rates(100_000, 0.6), 0.5, 1.0, 0.0)
     assert np.log10(curved.spread[0] / curved.spread[1]) == pytest.approx(0.6, abs=0.02)
     assert curved.risk[0] / curved.risk[1] == pytest.approx(1.0, abs=1e-6)
 
@@ -135,6 +143,7 @@ def test_noise_of_examples_is_what_the_split_finds():
         (lambda: martingale(np.array([0.0, 1.0]), 0.5, 1.0, 0.0), "not positive and increasing"),
         (lambda: martingale(np.array([1.0]), 0.5, 1.0, 0.0), "Give two or more"),
         (lambda: martingale(np.array([1.0, 2.0]), -0.5, 1.0, 0.0), "Give both the same sign"),
+        (lambda: sgd(DEPTHS, power_rates(400, 0.8), 0.0, 1.0, 0.0), "400 rates for 500 steps"),
         (lambda: with_failures(CHAINS["curved"], 0.1, 0.1, 1.0), "Give a martingale"),
     ],
 )
