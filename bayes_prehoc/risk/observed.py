@@ -97,7 +97,7 @@ def complete_runs(runs: TaskRuns) -> np.ndarray:
 
 def spread_table(runs: TaskRuns) -> SpreadTable:
     """Values of the outcome metric, one of the trajectory's, at the depths that the runs share."""
-    usable, left_out = _within_horizon(runs, *shared_depths(runs, runs.outcome_metric, despite_stops=True))
+    usable, left_out = _within_horizon(runs, *shared_depths(runs, runs.outcome_metric))
     # A run that diverged in any metric is gone, even if this one is still finite.
     gone = runs.depths >= np.where(np.isnan(runs.diverged_at), np.inf, runs.diverged_at)[:, None]
     values = np.where(gone, np.nan, runs.values[runs.outcome_metric])

@@ -18,15 +18,13 @@ __all__ = ["SHARE", "agreeing", "shared_depths", "summarise_left_out"]
 
 SHARE = 0.9
 """Share of the runs not yet diverged that must have been seen at a depth for it to be used."""
-LEAST_GOING_ON, FEWEST_GOING_ON = 0.5, 5
-"""Share and number of the runs not yet diverged that must still go on where runs that stopped are allowed for."""
 
 _AGREE = "zero variance: all runs agree"
 _SEEN = re.compile(r"seen in (\d+) of (\d+) runs")
 
 
 def shared_depths(
-    runs: TaskRuns, metric: str, share: float = SHARE, despite_stops: bool = False
+    runs: TaskRuns, metric: str, share: float = SHARE
 ) -> tuple[np.ndarray, tuple[tuple[float, str], ...]]:
     """Find the depths at which nearly all runs have a finite value of one metric, and the values differ.
 
@@ -41,9 +39,6 @@ def shared_depths(
         One of `runs.metrics`.
     share : float, optional
         Share of the runs not yet diverged that must have a value, in (0, 1].
-    despite_stops : bool, optional
-        A run that stopped early does not count as missing, while half of the runs and five of them go on: for
-        estimates that allow for who stops.
 
     Returns
     -------
@@ -64,12 +59,8 @@ def shared_depths(
     finite = np.isfinite(value) & alive
     n_alive, n_seen = alive.sum(axis=0), finite.sum(axis=0)
     agree = agreeing(np.where(finite, value, np.nan))
-    n_wanted, going_on = n_alive, True
-    if despite_stops:
-        n_wanted = (alive & (runs.depths <= runs.last_depths[:, None])).sum(axis=0)
-        going_on = (n_wanted == n_alive) | (n_seen >= np.maximum(LEAST_GOING_ON * n_alive, FEWEST_GOING_ON))
     # The small slack keeps 0.9 * 10 = 9 from being missed by rounding.
-    enough = (n_seen >= share * n_wanted - 1e-9) & (n_seen >= 2) & going_on
+    enough = (n_seen >= share * n_alive - 1e-9) & (n_seen >= 2)
     usable = enough & ~agree & (runs.depths > 0)
 
     def reason(column):

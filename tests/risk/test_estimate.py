@@ -364,14 +364,16 @@ def test_none_of_many_names_a_few(make_task):
 def test_recorded_lora_runs_give_spreads(data_folder):
     runs = read_runs(data_folder / "runs" / "mlperf_llama2_70b_lora.csv", depth_unit="sample")
     estimates = estimate_risk(runs)
-    assert estimates.proxy == "run_to_run" and len(estimates) == 99 and not estimates.set_aside
+    assert estimates.proxy == "run_to_run" and len(estimates) == 98
+    assert [task.task.rsplit(":")[-1] for task in estimates.set_aside] == ["009"]
+    assert all("rises with depth" in task.reason for task in estimates.set_aside)
     for got in estimates:
         value = runs[got.task].values["eval_loss"][:, np.isin(runs[got.task].depths, got.depths)]
         whole = np.isfinite(value).all(axis=0)
         np.testing.assert_allclose(got.risk[whole], np.var(value[:, whole], axis=0, ddof=1), rtol=1e-9)
         # Who stops reached the target first, so that those that go on are more alike.
         stopped = np.isnan(value).sum(axis=0)
-        assert stopped.max() <= 5
+        assert stopped.max() <= 1
         assert not stopped.any() or _says(got, "allows for them by what their values before tell")
         assert len(got.depths) >= 2 and (got.nu >= 1.0).all() and (got.nu < 10.0).all()
         assert 0.5 < got.scale < 1.5 and got.depths[-1] <= got.horizon
