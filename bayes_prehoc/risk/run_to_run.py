@@ -5,9 +5,9 @@ kurtosis of the runs: the sample variance of n runs with excess kurtosis g has r
 hence nu = 2 / (g / n + 2 / (n - 1)) effective degrees of freedom.
 
 Runs that stop when they reach a target are missing because of what they reached: the variance of those that go on is
-too small (in simulations by half where a third of the runs have stopped). But the stopping follows from values that
-were seen, and given those, what would have come is like what came of the others. So the variance at a depth is carried
-over from the depth before by the regression on it of the runs that were seen at both,
+too small (in the tests by a third or more where a quarter to a third have stopped). But the stopping follows from
+values that were seen, and given those, what would have come is like what came of the others. So the variance at a depth
+is carried over from the depth before by the regression on it of the runs that were seen at both,
 
 .. math:: V_i = (b^2 - s^2 / S_{xx}) V_{i-1} + s^2,
 
@@ -28,7 +28,6 @@ FEWEST_PAIRS = 5
 """Runs seen at two depths that a regression needs."""
 LEAST_NU = 1.0
 """Degrees of freedom, as of two runs, below which a variance that was carried over says nothing."""
-
 NORMAL_RUNS = 50.0
 """Weight of zero excess kurtosis, in runs."""
 
