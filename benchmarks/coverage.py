@@ -81,7 +81,7 @@ def replicate(size: Size, n_seeds: int, index: int) -> dict:
         "covered": covered,
         "checks": {check.name: check.value for check in samples.checks},
         "failed": [check.name for check in samples.checks if not check.passed],
-        "draws": int(samples.statistics["energy"].size),
+        "draws": int(samples.statistics["leapt"].size),
         "target_accept": samples.sampler.target_accept,
     }
 

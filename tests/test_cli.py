@@ -269,7 +269,7 @@ def test_fit_as_json(here, monkeypatch, tmp_path):
     assert code == 0
     assert (document["proxy"], document["converged"]) == ("conditional", True)
     assert [task["task"] for task in document["tasks"]] == ["wide", "narrow"]
-    assert {check["check"] for check in document["checks"]} >= {"r_hat", "divergences"}
+    assert {check["check"] for check in document["checks"]} >= {"r_hat", "ess_tail", "k_hat"}
     assert "posterior saved" in err
 
 

@@ -1,7 +1,8 @@
-"""Markov chains on the points of a target: leaps, then a Hamiltonian trajectory, and so on.
+"""Markov chains on the points of a target: leaps, new noises and, where those do not suffice, Hamiltonian trajectories.
 
-There can be modes that trajectories do not cross between, and leaps (`leaps`), with the explored posterior as proposal,
-do. Trajectories move what leaps leave alone, and reach where the proposal is too thin.
+The explored posterior is the proposal that chains leap with (`leaps`). Where it fits, leaps alone give draws that are
+nearly independent, across modes too, for the price of densities. Where few leaps land, and in attempts after the first,
+a trajectory follows each round of leaps: trajectories reach where the proposal is too thin.
 """
 
 import math
@@ -15,12 +16,14 @@ from tqdm.auto import tqdm
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.explore import Weighted
 from bayes_prehoc.hierarchy.hamiltonian import Scale, State, StepSize, trajectory
-from bayes_prehoc.hierarchy.leaps import leap
+from bayes_prehoc.hierarchy.leaps import NoiseProposal, leap, redraw
 from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.target import Arguments
 
 __all__ = ["Chains", "Drawn"]
 
+FEW_LAND = 0.1
+"""Share of leaps that are accepted, below which trajectories are needed."""
 FIRST_STEP = 0.5
 """Size of a step before it is adapted, in standard deviations."""
 PATH = 3.0
@@ -30,14 +33,18 @@ MOST_STEPS = 15
 
 
 class Drawn(NamedTuple):
-    """Points (C, S, Q) of the chains, and what is known of each draw, arrays (C, S) by name."""
+    """Points (C, S, Q) of the chains, and what is known of each draw, arrays (C, S) by name.
+
+    Of leaps that is `leapt`, the share accepted, and `log_weight` (C, S, N), the weights of all; of trajectories, where
+    there are any, the fields of `hamiltonian.Moved` and `num_steps`.
+    """
 
     points: Float[np.ndarray, "C S Q"]
     statistics: dict[str, np.ndarray]
 
 
 class Chains:
-    """Chains with one step size, which go on from where they are.
+    """Chains that go on from where they are.
 
     Parameters
     ----------
@@ -48,7 +55,9 @@ class Chains:
         The explored posterior of the hyperparameters: chains start at draws of its proposal, which is wider.
     number : int
     target_accept : float
-        Mean acceptance that the step size is adapted to.
+        Mean acceptance that the step size of trajectories is adapted to.
+    with_trajectories : bool
+        Where not, warm-up decides.
     """
 
     def __init__(
@@ -59,15 +68,24 @@ class Chains:
         found: Weighted,
         number: int,
         target_accept: float,
+        with_trajectories: bool = False,
     ):
         self._rng, self._evaluator, self._arguments = rng, evaluator, arguments
         self._proposal, self._scale = found.proposal, Scale(np.linalg.cholesky(found.covariance()))
         self._step = StepSize(FIRST_STEP, target_accept)
         self._points = evaluator.target.points(draw(rng, found.proposal, number), arguments.data)
+        self._size = found.x.shape[1]
+        self._noise = NoiseProposal.of_prior(self._points.shape[1] - self._size)
+        self.with_trajectories = with_trajectories
 
     def warm_up(self, moves: int) -> None:
-        """Move on while the step size is adapted."""
-        self._move(moves, "warm-up", adapting=True)
+        """Move on while proposals of the noise, and the step size of trajectories, are adapted."""
+        # The first part brings chains to where the posterior is.
+        for part in (moves - moves // 2, moves // 2):
+            if part:
+                points, statistics = self._move(part, "warm-up", adapting=True)
+                self._noise = NoiseProposal.of_draws(np.concatenate(points)[:, self._size :])
+                self.with_trajectories |= statistics["leapt"].mean() < FEW_LAND
 
     def draw(self, moves: int) -> Drawn:
         """Move on, and keep where the chains come to."""
@@ -85,21 +103,27 @@ class Chains:
         return Drawn(np.stack(points, axis=1), by_name)
 
     def _once(self, adapting: bool) -> dict[str, np.ndarray]:
-        """Leaps and a trajectory of every chain."""
-        points, leapt = leap(self._rng, self._points, self._log_densities, self._proposal)
+        """Leaps, new noises and a trajectory of every chain, as far as there are such."""
+        leapt = leap(self._rng, self._points, lambda points: self._densities(points).total, self._proposal)
+        self._points = leapt.points
+        if self._evaluator.target.with_noise:
+            by_task = lambda points: self._densities(points).by_task  # noqa: E731
+            self._points = redraw(self._rng, self._points, by_task, self._noise)
+        statistics = {"leapt": leapt.accepted, "log_weight": leapt.log_weight}
+        return statistics | (self._trajectory(adapting) if self.with_trajectories else {})
+
+    def _trajectory(self, adapting: bool) -> dict[str, np.ndarray]:
         step = self._step.exploring if adapting else self._step.settled
         number = int(self._rng.integers(1, min(MOST_STEPS, math.ceil(PATH / step)), endpoint=True))
-        state, moved = trajectory(self._rng, self._state(points), self._gradients, self._scale, step, number)
+        start = State(self._points, *self._gradients(self._points))
+        state, moved = trajectory(self._rng, start, self._gradients, self._scale, step, number)
         if adapting:
             self._step.adapt(float(moved.accept_prob.mean()))
         self._points = state.point
-        return moved._asdict() | {"leapt": leapt, "num_steps": np.full(len(points), number)}
+        return moved._asdict() | {"num_steps": np.full(len(state.point), number)}
 
-    def _state(self, points) -> State:
-        return State(points, *(np.asarray(part, np.float64) for part in self._gradients(points)))
-
-    def _log_densities(self, points):
-        return self._evaluator.log_densities(points, self._arguments)
+    def _densities(self, points):
+        return self._evaluator.densities(points, self._arguments)
 
     def _gradients(self, points):
-        return self._evaluator.gradients(points, self._arguments)
+        return tuple(np.asarray(part, np.float64) for part in self._evaluator.gradients(points, self._arguments))

@@ -2,11 +2,13 @@
 
 A check is data: passed or not, the value, the threshold, where it is worst, and what to do. The gate asks for
 rank-normalised R-hat <= 1.01 and bulk and tail effective sample sizes >= 400 for every hyperparameter and every latent
-of every task, no divergent transition, and E-BFMI >= 0.3 in every chain. Since the tasks' latents are integrated out by
+of every task. Where chains moved by leaps alone, the weights of what they were offered must have a Pareto shape of at
+most 0.7; where by Hamiltonian trajectories too, no transition may diverge, and E-BFMI must be 0.3 or more in every
+chain. Since the tasks' latents are integrated out by
 quadrature and drawn by resampling, the error of the log density must vary by at most 0.5 over the posterior, and ten
 points or more must have a say in a task's draws.
 
-Sources: Vehtari et al. 2021 (R-hat, ESS), Betancourt 2016 (E-BFMI).
+Sources: Vehtari et al. 2021 (R-hat, ESS), Vehtari et al. 2024 (Pareto shape), Betancourt 2016 (E-BFMI).
 """
 
 import dataclasses
@@ -16,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 from arviz_stats.base import array_stats
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-__all__ = ["GATE", "Check", "Gate", "bits_learned", "convergence", "integration"]
+__all__ = ["GATE", "Check", "Gate", "bits_learned", "convergence", "integration", "of_leaps", "of_trajectories"]
 
 CENTRAL = (0.05, 0.95)
+_ALONG = {"chain_axis": 0, "draw_axis": 1}
 PER_TASK = re.compile(r"(?P<site>level|share|rate|noise|task)(\[| )(?P<row>\d+)\]?")
 
 
@@ -30,6 +33,7 @@ class Gate:
 
     r_hat: float = 1.01
     ess: float = 400.0
+    k_hat: float = 0.7
     divergences: int = 0
     e_bfmi: float = 0.3
     quadrature: float = 0.5
@@ -68,55 +72,61 @@ class Check(NamedTuple):
 
 
 def convergence(
-    quantities: Mapping[str, Float[np.ndarray, "chains draws ..."]],
-    divergent: np.ndarray,
-    energy: np.ndarray,
-    gate: Gate = GATE,
+    quantities: Mapping[str, Float[np.ndarray, "chains draws ..."]], gate: Gate = GATE
 ) -> tuple[Check, ...]:
-    """The checks of the gate.
+    """Checks that chains agree and are long enough.
 
     Parameters
     ----------
     quantities : mapping from name to array (chains, draws, ...)
         Constant elements are not judged.
-    divergent : bool array (chains, draws)
-    energy : array (chains, draws)
     gate : Gate
     """
     labels, draws = _flat(quantities)
-    along = {"chain_axis": 0, "draw_axis": 1}
-    r_hat = array_stats.rhat(draws, method="rank", **along)
-    bulk = array_stats.ess(draws, method="bulk", **along)
-    tail = array_stats.ess(draws, method="tail", prob=CENTRAL, **along)
-    e_bfmi = array_stats.bfmi(np.asarray(energy, np.float64), **along)
-    n_divergent = int(np.sum(divergent))
-
-    def check(name, passed, value, threshold, where, advice):
-        return Check(name, bool(passed), float(value), float(threshold), where, advice)
-
-    def worst(values, largest):
-        values = np.where(np.isnan(values), np.inf if largest else -np.inf, values)
-        index = int(np.argmax(values) if largest else np.argmin(values))
-        return values[index], labels[index]
-
-    top, top_at = worst(r_hat, True)
-    low, low_at = worst(bulk, False)
-    rim, rim_at = worst(tail, False)
-    chain = int(np.argmin(e_bfmi))
+    r_hat = array_stats.rhat(draws, method="rank", **_ALONG)
+    bulk = array_stats.ess(draws, method="bulk", **_ALONG)
+    tail = array_stats.ess(draws, method="tail", prob=CENTRAL, **_ALONG)
     longer = (
         "Draws were too few for how slowly they mix. Fit again with another seed, or leave out the task named as worst."
     )
     stuck = "Chains disagree. Look at the task named as worst: leave it out if its estimates conflict or are extreme."
+
+    def check(name, values, threshold, largest, advice):
+        values = np.where(np.isnan(values), np.inf if largest else -np.inf, values)
+        index = int(np.argmax(values) if largest else np.argmin(values))
+        passed = values[index] <= threshold if largest else values[index] >= threshold
+        return Check(name, bool(passed), float(values[index]), threshold, labels[index], advice)
+
+    return (
+        check("r_hat", r_hat, gate.r_hat, True, stuck),
+        check("ess_bulk", bulk, gate.ess, False, longer),
+        check("ess_tail", tail, gate.ess, False, longer),
+    )
+
+
+def of_leaps(log_weight: Float[np.ndarray, "..."], gate: Gate = GATE) -> Check:
+    """Check that proposals of leaps reach all of the posterior, from the log weights of all of them."""
+    # ArviZ takes minus the log weights, as leave-one-out cross-validation has them.
+    k_hat = float(array_stats.psislw(-log_weight[np.isfinite(log_weight)])[1])
+    advice = "Part of the posterior is reached too rarely. Fit again with another seed, or add seeds or depths."
+    return Check("k_hat", k_hat <= gate.k_hat, k_hat, gate.k_hat, "leaps", advice)
+
+
+def of_trajectories(
+    divergent: Bool[np.ndarray, "chains draws"], energy: Float[np.ndarray, "chains draws"], gate: Gate = GATE
+) -> tuple[Check, ...]:
+    """Checks of Hamiltonian trajectories."""
+    number = int(np.sum(divergent))
+    e_bfmi = array_stats.bfmi(np.asarray(energy, np.float64), **_ALONG)
+    chain = int(np.argmin(e_bfmi))
+    low = float(e_bfmi[chain])
     steps = (
         "The posterior has a corner that sampling did not resolve. Fit again with another seed, or add seeds or depths."
     )
     energies = "Energy moves slowly between draws: some scale (tau) is barely told by the data; add tasks or seeds."
     return (
-        check("r_hat", top <= gate.r_hat, top, gate.r_hat, top_at, stuck),
-        check("ess_bulk", low >= gate.ess, low, gate.ess, low_at, longer),
-        check("ess_tail", rim >= gate.ess, rim, gate.ess, rim_at, longer),
-        check("divergences", n_divergent <= gate.divergences, n_divergent, gate.divergences, "all chains", steps),
-        check("e_bfmi", e_bfmi[chain] >= gate.e_bfmi, e_bfmi[chain], gate.e_bfmi, f"chain {chain}", energies),
+        Check("divergences", number <= gate.divergences, number, gate.divergences, "all chains", steps),
+        Check("e_bfmi", low >= gate.e_bfmi, low, gate.e_bfmi, f"chain {chain}", energies),
     )
 
 

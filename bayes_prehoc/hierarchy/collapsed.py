@@ -25,7 +25,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 from jaxtyping import Array, Float, Int
 from scipy.stats import qmc
 
@@ -47,14 +46,15 @@ __all__ = [
     "Group",
     "Nodes",
     "coarsest_rule",
-    "collapsed_model",
     "draw_latents",
     "fitted_frame",
     "groups_by_depths",
     "log_marginals",
+    "log_marginals_of_all",
     "plain_frame",
     "quadrature",
     "quadrature_errors",
+    "sampled_priors",
 ]
 
 RULES = ((3, 5, 5), (5, 7, 7), (5, 9, 9), (7, 11, 11))
@@ -140,9 +140,10 @@ def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
     groups = []
     for place, top in enumerate(tops):
         rows = np.flatnonzero(np.searchsorted(tops, depths) == place)
-        by_depth = {name: getattr(data, name)[:top, rows] for name in ("depth", "log_risk", "dof", "mask")}
-        by_task = {name: getattr(data, name)[rows] for name in ("kind", "noise", "noise_se")}
-        groups.append(Group(rows, ModelData(**by_depth, **by_task), Frame(*(part[rows] for part in frame))))
+        # By NumPy: JAX would compile a program for each shape.
+        by_depth = {name: np.asarray(getattr(data, name))[:top, rows] for name in ("depth", "log_risk", "dof", "mask")}
+        by_task = {name: np.asarray(getattr(data, name))[rows] for name in ("kind", "noise", "noise_se")}
+        groups.append(Group(rows, ModelData(**by_depth, **by_task), Frame(*(np.asarray(part)[rows] for part in frame))))
     return tuple(groups)
 
 
@@ -236,13 +237,19 @@ def _sobol() -> np.ndarray:
     return qmc.Sobol(3, scramble=False).random(POINTS).astype(np.float32)
 
 
-def collapsed_model(
-    groups: tuple[Group, ...], data: ModelData, nodes: Nodes, prior: Hyperprior, proxy: str, with_noise: bool
-):
-    """NumPyro model of the hyperparameters; sites as in `model.hierarchical_model`, without `white`."""
+def sampled_priors(data: ModelData, prior: Hyperprior, proxy: str, with_noise: bool):
+    """NumPyro model of the hyperparameters and the noise before any data; sites as in `model.hierarchical_model`."""
     population = sampled_population(prior, proxy, data.kind.shape[1])
-    noise = sampled_noise(data, with_noise)
+    return population, sampled_noise(data, with_noise)
+
+
+def log_marginals_of_all(
+    population: Population, groups: tuple[Group, ...], noise: Float[Array, " T"], proxy: str, nodes: Nodes
+):
+    """Log marginal likelihood of each task of all groups, (T,)."""
     # Without the barrier, XLA would derive them anew wherever they are used, which takes long to compile.
     population, noise = jax.lax.optimization_barrier((population, noise))
-    total = sum(log_marginals(population, group, noise[group.rows], proxy, nodes).sum() for group in groups)
-    numpyro.factor("estimates", total)
+    found = jnp.zeros_like(noise)
+    for group in groups:
+        found = found.at[group.rows].set(log_marginals(population, group, noise[group.rows], proxy, nodes))
+    return found

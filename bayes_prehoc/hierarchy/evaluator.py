@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bayes_prehoc._machine import cores
-from bayes_prehoc.hierarchy.target import Arguments, Target, gradients, log_densities, posterior_sites
+from bayes_prehoc.hierarchy.target import Arguments, Density, Target, densities, gradients, posterior_sites
 
 __all__ = ["Evaluator", "generator"]
 
@@ -49,13 +49,20 @@ class Evaluator:
     def __exit__(self, *failure):
         self.pool.shutdown(cancel_futures=True)
 
-    def log_densities(self, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> Float[np.ndarray, " N"]:
-        """Log densities, up to a constant."""
+    def densities(self, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> Density:
+        """Densities, arrays (N,) and (N, T), in double precision: a sum over many tasks loses digits of single."""
+        return self._densities(points, arguments, self.pool.map)
 
+    def in_one_thread(self, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> Density:
+        """The same, for threads of the pool to ask for."""
+        return self._densities(points, arguments, map)
+
+    def _densities(self, points, arguments: Arguments, each: Callable) -> Density:
         def some(part):
-            return log_densities(self.target, part, arguments, self.together)
+            return densities(self.target, part, arguments, self.together)
 
-        return self._in_parts(some, len(points) if self.together else DENSITIES, points)
+        found = self._in_parts(some, len(points) if self.together else DENSITIES, points, each=each)
+        return Density(*(np.asarray(part, np.float64) for part in found))
 
     def gradients(self, points: Float[np.ndarray, "N Q"], arguments: Arguments):
         """Log densities (N,) and their gradients (N, Q)."""
@@ -65,22 +72,20 @@ class Evaluator:
 
         return self._in_parts(some, len(points) if self.together else 1, points)
 
-    def gradient(self, point: Float[np.ndarray, " Q"], arguments: Arguments):
-        """Log density () at one point and its gradient (Q,), for threads of the pool to ask for."""
-        found = gradients(self.target, np.asarray(point, np.float32)[None], arguments, self.together)
-        return jax.tree.map(lambda part: np.asarray(part)[0], found)
-
     def sites(self, key, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> dict[str, Array]:
         """Hyperparameters, noise and latents at the points, arrays (N, ...), with `corr` for its Cholesky factor."""
 
+        # Latents are drawn at points of their own: with any rule of quadrature it is the same program.
+        without_nodes = arguments._replace(nodes=None)
+
         def some(part, keys):
-            return posterior_sites(self.target, keys, part, arguments, self.together)
+            return posterior_sites(self.target, keys, part, without_nodes, self.together)
 
         sites = self._in_parts(some, SITES, points, jax.random.split(key, len(points)))
         factor = sites.pop("corr_chol").astype(np.float64)
         return sites | {"corr": factor @ np.swapaxes(factor, -1, -2)}
 
-    def _in_parts(self, compute: Callable, size: int, points, *beside):
+    def _in_parts(self, compute: Callable, size: int, points, *beside, each: Callable | None = None):
         """What `compute` gives for points and what goes with each, `size` at a time; the last part is filled up."""
         points, number = np.asarray(points, np.float32), len(points)
         parts = np.resize(np.arange(number), -(-number // size) * size).reshape(-1, size)
@@ -88,4 +93,4 @@ class Evaluator:
         def part(rows):
             return jax.tree.map(np.asarray, compute(points[rows], *(array[rows] for array in beside)))
 
-        return jax.tree.map(lambda *found: np.concatenate(found)[:number], *self.pool.map(part, parts))
+        return jax.tree.map(lambda *found: np.concatenate(found)[:number], *(each or self.pool.map)(part, parts))

@@ -23,6 +23,8 @@ from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture, draw, log_de
 __all__ = ["Weighted", "find_modes", "population", "wide_mixture"]
 
 CLIMB_STEPS = 80
+SLOPE_STEP = 0.01
+"""Slopes are by differences: a gradient takes longer to compile than most fits take to climb."""
 CURVATURE_STEP = 0.03
 LEAST_CURVATURE = 0.25
 """A direction that is flatter counts as this curved: the standard deviation of the proposal is at most 2."""
@@ -64,24 +66,26 @@ class Weighted(NamedTuple):
         return within + np.einsum("c,ci,cj->ij", weight, off, off)
 
 
-def find_modes(climb_from: Sequence[np.ndarray], gradient: Callable, each: Callable = map) -> Mixture | None:
+def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable = map) -> Mixture | None:
     """A component at each mode that climbs reach, or None where none ends at a finite density.
 
     Parameters
     ----------
     climb_from : sequence of arrays (P,)
-    gradient : callable
-        Log density and its gradient (P,) at a point (P,).
+    log_p : callable
+        Log densities (N,) at points (N, P).
     each : callable
         Like `map`: how the climbs are run.
     """
+    size = len(climb_from[0])
+    steps = np.vstack([np.zeros(size), np.eye(size)])
 
     def downhill(x):
-        value, slope = gradient(x)
-        value, slope = float(value), np.asarray(slope, np.float64)
-        if not (np.isfinite(value) and np.isfinite(slope).all()):
+        here, *beside = np.asarray(log_p(x + SLOPE_STEP * steps), np.float64)
+        slope = (np.array(beside) - here) / SLOPE_STEP
+        if not (np.isfinite(here) and np.isfinite(slope).all()):
             return NOWHERE, np.zeros_like(slope)
-        return -value, -slope
+        return -here, -slope
 
     def climb(x):
         options = {"maxiter": CLIMB_STEPS, "ftol": 1e-7, "gtol": 1e-2}

@@ -1,8 +1,8 @@
 """Sampling the collapsed model, and again with shorter steps where the gate was missed.
 
-Before chains start, `placing` finds where the posterior of the hyperparameters lies. That gives them their metric and
-the proposal they leap with (`chains`), so that warm-up has only the step size to find. The tasks' latents are drawn at
-the points that the chains leave.
+Before chains start, `placing` finds where the posterior of the hyperparameters lies. That gives them the proposal they
+leap with and the metric of their trajectories (`chains`), so that warm-up has little to find. The tasks' latents are
+drawn at the points that the chains leave.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import numpy as np
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.chains import Chains
-from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integration
+from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integration, of_leaps, of_trajectories
 from bayes_prehoc.hierarchy.collapsed import quadrature_errors
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
@@ -45,8 +45,9 @@ class Sampler:
     extensions : int
         Chains that mix but are too short for the gate go on, by half of `draws` each time.
     attempts : int
-        A run that misses the gate otherwise is made anew, around the means of its own draws and with a proposal made
-        from them, with twice the warm-up and a third of the distance of `target_accept` from 1; the last one stands.
+        A run that misses the gate otherwise is made anew, with trajectories, around the means of its own draws and with
+        a proposal made from them, with twice the warm-up and a third of the distance of `target_accept` from 1; the
+        last one stands.
     """
 
     chains: int = 4
@@ -100,18 +101,28 @@ def sample(
     known = Known(find_reference(data, prior, proxy))
     with Evaluator(target) as evaluator:
         for attempt in range(sampler.attempts):
-            made, learn = _attempt(jax.random.fold_in(key, attempt), known, evaluator, data, sampler, gate)
+            own = jax.random.fold_in(key, attempt)
+            made, learn = _attempt(own, known, evaluator, data, sampler, gate, with_trajectories=attempt > 0)
             if all(check.passed for check in made.checks):
                 break
             known, sampler = learn(), sampler.harder()
     return made
 
 
-def _attempt(key, known: Known, evaluator: Evaluator, data: ModelData, sampler: Sampler, gate: Gate):
+def _attempt(
+    key,
+    known: Known,
+    evaluator: Evaluator,
+    data: ModelData,
+    sampler: Sampler,
+    gate: Gate,
+    with_trajectories: bool = False,
+):
     """Draws with their checks, and a function that gives what the next attempt may know."""
     place_key, run_key, latent_key = jax.random.split(key, 3)
     arguments, rule, found = place(place_key, known, evaluator, data)
-    chains = Chains(generator(run_key), evaluator, arguments, found, sampler.chains, sampler.target_accept)
+    rng = generator(run_key)
+    chains = Chains(rng, evaluator, arguments, found, sampler.chains, sampler.target_accept, with_trajectories)
     chains.warm_up(sampler.warmup)
 
     kept = []
@@ -123,7 +134,11 @@ def _attempt(key, known: Known, evaluator: Evaluator, data: ModelData, sampler: 
         points, sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept)
         effective = sites.pop("effective")
         del sites["white"]
-        checks = convergence(_judged(sites), statistics["diverging"], statistics["energy"], gate)
+        checks = convergence(_judged(sites), gate)
+        if chains.with_trajectories:
+            checks += of_trajectories(statistics["diverging"], statistics["energy"], gate)
+        else:
+            checks += (of_leaps(statistics["log_weight"], gate),)
         failed = {check.name: check.value for check in checks if not check.passed}
         if not failed or not failed.keys() <= LENGTH_HELPS or failed.get("r_hat", 1.0) > HOPELESS:
             break
@@ -138,6 +153,7 @@ def _attempt(key, known: Known, evaluator: Evaluator, data: ModelData, sampler: 
         draws = {name: _flat(values) for name, values in sites.items()}
         return Known(reference_of_draws(draws, data), mixture_of_draws(x), too_coarse)
 
+    del statistics["log_weight"]
     return Samples(sites, statistics, checks, sampler), learn
 
 

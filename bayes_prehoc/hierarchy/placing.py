@@ -85,7 +85,7 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
 
         def explored(proposal: Mixture, arguments: Arguments, rounds: int) -> Weighted:
             def log_p(x):
-                return evaluator.log_densities(target.points(x, data), arguments)
+                return evaluator.densities(target.points(x, data), arguments).total
 
             found = population(rng, proposal, log_p, EXPLORING, rounds)
             bar.update()
@@ -114,8 +114,7 @@ def _first_proposal(rng, evaluator: Evaluator, reference: Reference, arguments: 
     center = flat_values(reference, target.prior, target.proxy, arguments.data)
     starts = center + START_JITTER * rng.normal(size=(CLIMBS, len(center)))
 
-    def gradient(x):
-        value, slope = evaluator.gradient(target.points(x[None], arguments.data)[0], arguments)
-        return value, slope[: len(x)]
+    def log_p(x):
+        return evaluator.in_one_thread(target.points(x, arguments.data), arguments).total
 
-    return find_modes(starts, gradient, evaluator.pool.map) or wide_mixture(center, START_JITTER)
+    return find_modes(starts, log_p, evaluator.pool.map) or wide_mixture(center, START_JITTER)

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
@@ -27,12 +26,19 @@ from jaxtyping import Array, Float
 from numpyro.infer.util import constrain_fn, potential_energy
 from scipy import special
 
-from bayes_prehoc.hierarchy.collapsed import Group, Nodes, collapsed_model, draw_latents, quadrature
+from bayes_prehoc.hierarchy.collapsed import (
+    Group,
+    Nodes,
+    draw_latents,
+    log_marginals_of_all,
+    quadrature,
+    sampled_priors,
+)
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, Hyperprior, population_of
 from bayes_prehoc.hierarchy.start import Reference
 
-__all__ = ["Arguments", "Target", "flat_values", "gradients", "log_densities", "posterior_sites"]
+__all__ = ["Arguments", "Density", "Target", "densities", "flat_values", "gradients", "posterior_sites"]
 
 FARTHEST = -12.0
 """Below, the probability of a standard normal is nothing in single precision."""
@@ -45,16 +51,38 @@ _ONE_MODEL = threading.RLock()
 
 
 class Arguments(NamedTuple):
-    """Tasks by group, the estimates of all, and the points of quadrature."""
+    """Tasks by group, the estimates of all, and the points of quadrature, which densities need."""
 
     groups: tuple[Group, ...]
     data: ModelData
-    nodes: Nodes
+    nodes: Nodes | None
 
     @classmethod
     def by_rule(cls, groups, data: ModelData, rule: tuple[int, int, int]) -> "Arguments":
         """With the nodes of one of `collapsed.RULES`."""
         return cls(groups, data, quadrature(rule))
+
+
+class Density(NamedTuple):
+    """The logarithm of a density, up to a constant of the data, in parts.
+
+    Given the hyperparameters the tasks are independent, and a task's factor depends on no other task's noise.
+
+    Attributes
+    ----------
+    log_prior : array (...)
+        Of the hyperparameters and all noises.
+    by_task : array (..., T)
+        Log marginal likelihood of each task.
+    """
+
+    log_prior: Float[Array | np.ndarray, "..."]
+    by_task: Float[Array | np.ndarray, "... T"]
+
+    @property
+    def total(self):
+        """The log density, array (...)."""
+        return self.log_prior + self.by_task.sum(axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,25 +93,18 @@ class Target:
     proxy: str
     with_noise: bool
 
-    @property
-    def model(self):
-        """The NumPyro model, a function of `Arguments`."""
-        return functools.partial(collapsed_model, prior=self.prior, proxy=self.proxy, with_noise=self.with_noise)
-
-    def energy(self, point: Float[Array, " Q"], arguments: Arguments) -> Float[Array, ""]:
-        """Minus the log density there, up to a constant of the data."""
-        sites, volume = self._sites(point, arguments.data)
-        with _ONE_MODEL:
-            return potential_energy(self.model, arguments, {}, sites) - volume
+    def density(self, point: Float[Array, " Q"], arguments: Arguments) -> Density:
+        """The density there."""
+        groups, data, nodes = arguments
+        log_prior, sites, noise = self._sites(point, data)
+        by_task = log_marginals_of_all(population_of(sites), groups, noise, self.proxy, nodes)
+        return Density(log_prior, by_task)
 
     def sites(self, key, point: Float[Array, " Q"], arguments: Arguments) -> dict[str, Array]:
         """Hyperparameters, noise and latents there, with the latents' `white` (T, 3) and `effective` (T,)."""
         groups, data, _ = arguments
         tasks = data.noise.shape[0]
-        sites, _ = self._sites(point, data)
-        with _ONE_MODEL:
-            sites = constrain_fn(self.model, arguments, {}, sites, return_deterministic=True)
-        noise = sites["noise"] if self.with_noise else jnp.zeros(tasks)
+        _, sites, noise = self._sites(point, data)
         white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
         for own, group in zip(jax.random.split(key, len(groups)), groups, strict=True):
             drawn = draw_latents(own, population_of(sites), group, noise[group.rows], self.proxy)
@@ -99,10 +120,15 @@ class Target:
         return np.pad(x, ((0, 0), (0, self._noises(data))))
 
     def _sites(self, point, data: ModelData):
-        """Unconstrained values by site, and the log volume of going there from a point."""
+        """Log density of the priors at a point, values by site there, and the noise (T,)."""
         x, noise_white = jnp.split(point, [len(point) - self._noises(data)])
-        sites, volume = _by_site(x, data, self.prior, self.proxy)
-        return sites | ({"noise_white": noise_white} if self.with_noise else {}), volume
+        free, volume = _by_site(x, data, self.prior, self.proxy)
+        free |= {"noise_white": noise_white} if self.with_noise else {}
+        model = functools.partial(sampled_priors, prior=self.prior, proxy=self.proxy, with_noise=self.with_noise)
+        with _ONE_MODEL:
+            log_prior = volume - potential_energy(model, (data,), {}, free)
+            sites = constrain_fn(model, (data,), {}, free, return_deterministic=True)
+        return log_prior, sites, sites.get("noise", jnp.zeros(data.noise.shape))
 
     def _noises(self, data: ModelData) -> int:
         return data.noise.shape[0] if self.with_noise else 0
@@ -171,35 +197,37 @@ def _by_site(x, data: ModelData, prior: Hyperprior, proxy: str):
 
 def flat_values(reference: Reference, prior: Hyperprior, proxy: str, data: ModelData) -> Float[np.ndarray, " P"]:
     """x at a reference."""
-    scale = jnp.sqrt(jnp.diag(reference.covariance))
-    corr = reference.covariance / (scale[:, None] * scale[None, :])
-    shrunk = 0.7 * corr + 0.3 * jnp.eye(3)
-    partial = np.tanh(dist.biject_to(dist.constraints.corr_cholesky).inv(jnp.linalg.cholesky(shrunk)))
+    mean, covariance, onset, misfit, dependence = (np.asarray(part, np.float64) for part in reference[1:])
+    kind = np.asarray(data.kind, np.float64)
+    scale = np.sqrt(np.diag(covariance))
+    factor = np.linalg.cholesky(0.7 * covariance / np.outer(scale, scale) + 0.3 * np.eye(3))
+    partial = np.array([factor[1, 0], factor[2, 0], factor[2, 1] / np.hypot(factor[2, 1], factor[2, 2])])
     # A logarithm, or the inverse of `_kappa`.
-    dependence = np.log if proxy == "run_to_run" else lambda kappa: special.ndtri(kappa ** prior.kappa[0])
+    dependence = np.log(dependence) if proxy == "run_to_run" else special.ndtri(dependence ** prior.kappa[0])
     values = {
-        "mu_level": data.kind.T @ reference.mean[:, 0] / jnp.maximum(data.kind.sum(0), 1.0),
-        "mu_share": reference.mean[0, 1],
-        "mu_rate": reference.mean[0, 2],
+        "mu_level": kind.T @ mean[:, 0] / np.maximum(kind.sum(0), 1.0),
+        "mu_share": mean[0, 1],
+        "mu_rate": mean[0, 2],
         "tau": _white_half_normal(scale, np.array(prior.tau)),
         "corr_chol": np.sqrt(2.0 * PARTIAL_BETA) * special.erfinv(partial),
-        "log_onset": jnp.log(reference.onset),
-        "misfit": _white_half_normal(reference.misfit, prior.misfit, MOST_MISFIT),
-        "dependence": dependence(reference.dependence),
+        "log_onset": np.log(onset),
+        "misfit": _white_half_normal(misfit, prior.misfit, MOST_MISFIT),
+        "dependence": dependence,
     }
-    return np.asarray(ravel_pytree({name: jnp.asarray(value, jnp.float32) for name, value in values.items()})[0])
+    # In the order of `ravel_pytree`.
+    return np.concatenate([np.atleast_1d(values[name]) for name in sorted(values)]).astype(np.float32)
 
 
 @functools.partial(jax.jit, static_argnames=("target", "together"))
-def log_densities(target: Target, points: Float[Array, "N Q"], arguments: Arguments, together: bool):
-    """Log densities (N,), computed one after the other or all together."""
-    return _each(lambda point: -target.energy(point, arguments), together)(points)
+def densities(target: Target, points: Float[Array, "N Q"], arguments: Arguments, together: bool) -> Density:
+    """Densities at several points, arrays (N,) and (N, T), computed one after the other or all together."""
+    return _each(lambda point: target.density(point, arguments), together)(points)
 
 
 @functools.partial(jax.jit, static_argnames=("target", "together"))
 def gradients(target: Target, points: Float[Array, "N Q"], arguments: Arguments, together: bool):
     """Log densities (N,) and their gradients (N, Q)."""
-    return _each(jax.value_and_grad(lambda point: -target.energy(point, arguments)), together)(points)
+    return _each(jax.value_and_grad(lambda point: target.density(point, arguments).total), together)(points)
 
 
 @functools.partial(jax.jit, static_argnames=("target", "together"))

@@ -2,64 +2,83 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from bayes_prehoc.hierarchy.checks import GATE, Check, bits_learned, convergence, integration
+from bayes_prehoc.hierarchy.checks import (
+    GATE,
+    Check,
+    bits_learned,
+    convergence,
+    integration,
+    of_leaps,
+    of_trajectories,
+)
 
 DRAWS = (4, 500)
 
 
 def good(seed=0):
     rng = np.random.default_rng(seed)
-    quantities = {"mu": rng.normal(size=DRAWS), "share": rng.normal(size=(*DRAWS, 3)), "fixed": np.ones(DRAWS)}
-    return quantities, np.zeros(DRAWS, bool), rng.normal(size=DRAWS)
+    return {"mu": rng.normal(size=DRAWS), "share": rng.normal(size=(*DRAWS, 3)), "fixed": np.ones(DRAWS)}
 
 
-def failed(*arguments):
-    return {check.name: check for check in convergence(*arguments) if not check.passed}
+def failed(quantities):
+    return {check.name: check for check in convergence(quantities) if not check.passed}
 
 
 def test_independent_draws_pass_everything():
-    checks = convergence(*good())
-    assert [check.name for check in checks] == ["r_hat", "ess_bulk", "ess_tail", "divergences", "e_bfmi"]
+    checks = convergence(good())
+    assert [check.name for check in checks] == ["r_hat", "ess_bulk", "ess_tail"]
     assert all(check.passed for check in checks)
-    assert checks[0].threshold == 1.01 and checks[1].threshold == 400.0 and GATE.divergences == 0
+    assert checks[0].threshold == 1.01 and checks[1].threshold == 400.0
 
 
 def test_a_shifted_chain_is_found_and_named():
-    quantities, divergent, energy = good()
+    quantities = good()
     quantities["share"][2, :, 1] += 2.0
-    found = failed(quantities, divergent, energy)
+    found = failed(quantities)
     assert found["r_hat"].worst == "share[1]" and found["r_hat"].value > 1.1 and found["r_hat"].advice
 
 
 def test_slow_mixing_is_found():
-    quantities, divergent, energy = good()
+    quantities = good()
     rng = np.random.default_rng(5)
     walk = np.empty(DRAWS)
     walk[:, 0] = rng.normal(size=4)
     for i in range(1, DRAWS[1]):
         walk[:, i] = 0.95 * walk[:, i - 1] + np.sqrt(1 - 0.95**2) * rng.normal(size=4)
     quantities["mu"] = walk
-    assert {"ess_bulk"} <= set(failed(quantities, divergent, energy))
-
-
-def test_one_divergence_fails():
-    quantities, divergent, energy = good()
-    divergent[1, 77] = True
-    assert set(failed(quantities, divergent, energy)) == {"divergences"}
-
-
-def test_energy_that_crawls_fails():
-    quantities, divergent, energy = good()
-    energy[3] = np.cumsum(energy[3])
-    found = failed(quantities, divergent, energy)
-    assert set(found) == {"e_bfmi"} and found["e_bfmi"].worst == "chain 3"
+    assert {"ess_bulk"} <= set(failed(quantities))
 
 
 def test_a_number_that_is_none_fails():
-    quantities, divergent, energy = good()
+    quantities = good()
     quantities["mu"][0, 3] = np.nan
-    assert {"r_hat", "ess_bulk", "ess_tail"} <= set(failed(quantities, divergent, energy))
+    assert {"r_hat", "ess_bulk", "ess_tail"} <= set(failed(quantities))
+
+
+def test_proposals_narrower_than_the_posterior_fail():
+    """Weights of t proposals for a normal are bounded; of normal proposals for a wider normal they are not."""
+    rng = np.random.default_rng(3)
+    t, narrow = rng.standard_t(6, (4, 300, 7)), rng.normal(size=(4, 300, 7))
+    wide = of_leaps(stats.norm.logpdf(t) - stats.t.logpdf(t, 6))
+    assert wide.passed and wide.name == "k_hat" and wide.threshold == 0.7
+    missed = of_leaps(np.r_[stats.norm.logpdf(narrow, scale=3.0) - stats.norm.logpdf(narrow)])
+    assert not missed.passed and missed.advice
+    with_none = stats.norm.logpdf(t) - stats.t.logpdf(t, 6)
+    with_none[0, :20] = -np.inf
+    assert of_leaps(with_none).passed
+
+
+def test_trajectories_are_judged_by_divergences_and_energy():
+    energy, divergent = np.random.default_rng(0).normal(size=DRAWS), np.zeros(DRAWS, bool)
+    assert [check.name for check in of_trajectories(divergent, energy)] == ["divergences", "e_bfmi"]
+    assert all(check.passed for check in of_trajectories(divergent, energy)) and GATE.divergences == 0
+    divergent[1, 77] = True
+    energy[3] = np.cumsum(energy[3])
+    one, crawling = of_trajectories(divergent, energy)
+    assert not one.passed and one.value == 1
+    assert not crawling.passed and crawling.worst == "chain 3"
 
 
 def test_only_an_error_of_quadrature_that_varies_matters():

@@ -2,8 +2,9 @@
 
 import jax
 import numpy as np
+import pytest
 
-from bayes_prehoc.hierarchy.leaps import LEAPS, leap
+from bayes_prehoc.hierarchy.leaps import LEAPS, NoiseProposal, leap, redraw
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
 
 
@@ -15,7 +16,7 @@ def test_leaps_leave_the_target_as_it_is_and_cross_between_its_modes(two_modes):
     log_p = jax.jit(jax.vmap(two_modes.log_p))
     points, seen, accepted = np.full((40, 3), 4.5), [], []
     for _ in range(600):
-        points, leapt = leap(rng, points, log_p, proposal)
+        points, leapt, _ = leap(rng, points, log_p, proposal)
         seen.append(points)
         accepted.append(leapt)
     x = np.stack(seen, axis=1)[:, 40:]
@@ -35,15 +36,49 @@ def test_impossible_proposals_are_never_taken():
     def only_here(points):
         return np.where((points == 0.0).all(axis=1), 0.0, np.nan)
 
-    points, accepted = leap(rng, here, only_here, proposal)
+    points, accepted, log_weight = leap(rng, here, only_here, proposal)
     np.testing.assert_array_equal(points, here)
     np.testing.assert_array_equal(accepted, np.zeros(3))
+    assert log_weight.shape == (3, LEAPS) and np.all(log_weight == -np.inf)
 
 
 def test_only_what_the_proposal_is_for_leaps():
     rng = np.random.default_rng(5)
     points = rng.normal(size=(4, 5))
     proposal = mixture_of_draws(rng.normal(size=(200, 2)))
-    moved, accepted = leap(rng, points, lambda points: -0.5 * np.sum(points**2, axis=1), proposal)
+    moved, accepted, _ = leap(rng, points, lambda points: -0.5 * np.sum(points**2, axis=1), proposal)
     assert accepted.min() > 0.0 and not np.any(moved[:, :2] == points[:, :2])
     np.testing.assert_array_equal(moved[:, 2:], points[:, 2:])
+
+
+@pytest.mark.parametrize("proposal", [NoiseProposal.of_prior(3), NoiseProposal(np.array([3.0, 0.0, -1.0]), np.ones(3))])
+def test_noises_are_redrawn_each_by_itself(proposal):
+    """The factor of task t is a normal around its own mean, so that the posterior of its noise is known."""
+    rng = np.random.default_rng(6)
+    mean, sd = np.array([2.0, 0.0, -1.0]), np.array([0.5, 1.0, 3.0])
+
+    def by_task(points):
+        return -0.5 * ((points[:, 2:] - mean) / sd) ** 2
+
+    points, seen = np.zeros((60, 5)), []
+    for _ in range(150):
+        points = redraw(rng, points, by_task, proposal)
+        seen.append(points)
+    assert np.all(points[:, :2] == 0.0)
+    noise = np.stack(seen[10:], axis=1)[..., 2:]
+    precision = 1.0 + sd**-2
+    error = noise.mean(axis=1).std(axis=0, ddof=1) / np.sqrt(60)
+    assert np.all(np.abs(noise.mean(axis=(0, 1)) - mean / sd**2 / precision) < 4 * error)
+    np.testing.assert_allclose(noise.std(axis=(0, 1)), precision**-0.5, rtol=0.05)
+
+
+def test_proposals_of_a_noise_have_the_density_that_they_say():
+    rng = np.random.default_rng(7)
+    proposal = NoiseProposal.of_draws(rng.normal([1.0, -2.0], [0.2, 0.7], (400, 2)))
+    np.testing.assert_allclose(proposal.center, [1.0, -2.0], atol=4 * 0.7 / 400**0.5)
+    drawn = proposal.draw(rng, (200_000, 2))
+    # The mean of prior over proposal is the prior's mass.
+    weight = np.exp(proposal.log_prior_over_proposal(drawn))
+    np.testing.assert_allclose(weight.mean(axis=0), 1.0, atol=4 * weight.std() / 200_000**0.5)
+    np.testing.assert_allclose((weight * drawn**2).mean(axis=0), 1.0, atol=0.03)
+    assert weight.max() <= 2.0 + 1e-9

@@ -6,17 +6,33 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import potential_energy, unconstrain_fn
 from scipy import special, stats
 
-from bayes_prehoc.hierarchy.collapsed import RULES, collapsed_model, groups_by_depths, plain_frame, quadrature
+from bayes_prehoc.hierarchy.collapsed import (
+    RULES,
+    groups_by_depths,
+    log_marginals,
+    plain_frame,
+    quadrature,
+    sampled_priors,
+)
 from bayes_prehoc.hierarchy.explore import wide_mixture
 from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, weak_prior
 from bayes_prehoc.hierarchy.start import find_reference
-from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values, gradients, log_densities, posterior_sites
+from bayes_prehoc.hierarchy.target import (
+    Arguments,
+    Target,
+    _by_site,
+    densities,
+    flat_values,
+    gradients,
+    posterior_sites,
+)
 
 
 def problem(make, proxy="run_to_run", **settings):
@@ -29,8 +45,19 @@ def problem(make, proxy="run_to_run", **settings):
     return target, arguments, truth, flat_values(reference, target.prior, proxy, data)
 
 
+def collapsed_model(groups, data, nodes, prior, proxy, with_noise):
+    """The whole as one NumPyro model."""
+    population, noise = sampled_priors(data, prior, proxy, with_noise)
+    for group in groups:
+        numpyro.factor("estimates", log_marginals(population, group, noise[group.rows], proxy, nodes).sum())
+
+
+def totals(target, points, arguments, together=False):
+    return np.asarray(densities(target, points, arguments, together).total)
+
+
 @pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
-def test_energy_is_that_of_the_model(make, proxy):
+def test_density_is_that_of_the_model(make, proxy):
     correlated = np.linalg.cholesky(np.array([[1, 0.5, -0.3], [0.5, 1, 0.2], [-0.3, 0.2, 1]]))
     target, arguments, truth, _ = problem(make, proxy, corr_chol=correlated)
     model_arguments = (arguments.groups, arguments.data, quadrature(RULES[0]), target.prior, proxy, target.with_noise)
@@ -41,10 +68,10 @@ def test_energy_is_that_of_the_model(make, proxy):
     x, volume = whitened(target, truth, free)
     point = target.points(x[None], arguments.data)[0]
     expected = float(potential_energy(collapsed_model, model_arguments, {}, free)) - volume
-    assert float(target.energy(point, arguments)) == pytest.approx(expected, abs=1e-3)
+    assert float(target.density(point, arguments).total) == pytest.approx(-expected, abs=1e-3)
     points = np.stack([point, point + 0.1, point])
     for together in (False, True):
-        found = np.asarray(log_densities(target, points, arguments, together))
+        found = totals(target, points, arguments, together)
         np.testing.assert_allclose(found[[0, 2]], -expected, atol=1e-3)
     keys = jax.random.split(jax.random.key(0), 3)
     found = posterior_sites(target, keys, points, arguments, together=False)
@@ -84,14 +111,14 @@ def test_volume_is_that_of_the_change_of_variables(make, proxy):
     """Each value follows from one coordinate, out to where single precision ends."""
     target, arguments, _, x = problem(make, proxy)
 
-    def sites(point):
-        values, volume = target._sites(point, arguments.data)
+    def sites(own):
+        values, volume = _by_site(own, arguments.data, target.prior, proxy)
         return ravel_pytree(values)[0], volume
 
     slope_and_volume = jax.jit(jax.jacfwd(sites, has_aux=True))
     for scale in (0.1, 1.0, 3.0):
         for own in scale * np.random.default_rng(1).normal(size=(20, len(x))):
-            slope, volume = slope_and_volume(target.points(own[None], arguments.data)[0])
+            slope, volume = slope_and_volume(own.astype(np.float32))
             sign, expected = np.linalg.slogdet(np.asarray(slope, float))
             assert abs(sign) == 1.0 and float(volume) == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
@@ -103,7 +130,7 @@ def test_gradient_is_the_slope(make, proxy):
     value, slope = (part[0] for part in gradients(target, point[None], arguments, together=False))
     direction = np.random.default_rng(0).normal(size=len(point)).astype(np.float32)
     step = 1e-2 * direction
-    ends = log_densities(target, np.stack([point - step, point, point + step]), arguments, together=False)
+    ends = totals(target, np.stack([point - step, point, point + step]), arguments)
     assert float(value) == pytest.approx(float(ends[1]), abs=1e-3)
     assert float(slope @ step) == pytest.approx(float(ends[2] - ends[0]) / 2, rel=0.02, abs=2e-3)
 
@@ -116,7 +143,7 @@ def test_models_are_traced_in_several_threads(make):
     def trace(_):
         start.wait()
         # A function of its own, so that JAX traces it in every thread.
-        return jax.eval_shape(lambda x: target.energy(x, arguments), x)
+        return jax.eval_shape(lambda x: target.density(x, arguments).total, x)
 
     with ThreadPoolExecutor(4) as pool:
         assert [traced.shape for traced in pool.map(trace, range(4))] == [()] * 4
@@ -126,8 +153,8 @@ def test_models_are_traced_in_several_threads(make):
 def test_no_density_lies_far_from_the_data(make, nu):
     """With a misfit without bound the likelihood grew for ever, and a chain that got there stayed."""
     target, arguments, _, x = problem(make, nu=nu, tasks=20)
-    here = float(log_densities(target, x[None], arguments, together=False)[0])
+    here = float(totals(target, x[None], arguments)[0])
     for scale in (2.0, 6.0):
         far = draw(np.random.default_rng(2), wide_mixture(x, scale), 3000)
-        found = np.asarray(log_densities(target, far, arguments, together=False))
+        found = totals(target, far, arguments)
         assert np.isfinite(found).any() and np.nanmax(found) < here
