@@ -26,8 +26,8 @@ from bayes_prehoc.hierarchy.mixture import Mixture, draw, log_density
 
 __all__ = ["LEAPS", "Leapt", "NoiseProposal", "leap", "redraw"]
 
-LEAPS = 7
-"""Proposals at a time. With where a chain is they make eight densities."""
+LEAPS = 15
+"""Proposals at a time. With where a chain is they make sixteen densities, two calls of a thread of a CPU."""
 NOISE_WIDENING = 1.2
 """Standard deviation of the proposals of a noise over what chains have seen."""
 
