@@ -47,7 +47,7 @@ from bayes_prehoc.probes.learners import SmallLearner
 from bayes_prehoc.probes.prepare import prepare
 from bayes_prehoc.probes.sets import judged_sets
 from bayes_prehoc.probes.stages import stages_of
-from bayes_prehoc.probes.widths import CPU_WIDTHS
+from bayes_prehoc.probes.widths import usual_width
 
 SEED = 0
 GEMM = 2048
@@ -131,7 +131,7 @@ def small(name: str, steps: int):
 
 def ours(name: str, workload: Workload, width: int | None = None) -> Callable[[], float]:
     """A function that trains all seeds, so many in a group, and gives steps per second."""
-    width = width or CPU_WIDTHS[workload.kind]
+    width = width or usual_width(workload.kind, jax.default_backend())
     if name in ("mlp", "decoder"):
         program, arguments = small(name, workload.steps)
     else:
@@ -247,7 +247,7 @@ def measured(name: str, workload: Workload, rounds: int, torch: Torch | None) ->
 
 def by_width(name: str, workload: Workload, rounds: int) -> list[Figure]:
     """Steps per second of groups of other widths, over those of the usual one."""
-    usual = CPU_WIDTHS[workload.kind]
+    usual = usual_width(workload.kind, jax.default_backend())
     widths = sorted({max(1, usual // 4), max(1, usual // 2), usual, 2 * usual, 4 * usual})
     ways = {width: ours(name, workload._replace(seeds=max(workload.seeds, 8 * width)), width) for width in widths}
     rates = np.array([[ways[width]() for width in widths] for _ in range(rounds)])

@@ -20,8 +20,8 @@ def device(limit=None, platform="gpu"):
 def test_an_accelerator_takes_as_many_as_fit(small):
     task = prepare(small)
     one = task.bytes_of_run
-    assert widths.choose_width(task, device(), 1) == widths.ACCELERATOR_WIDTH
-    assert widths.choose_width(task, device(int(1e4 * one)), 1) == widths.ACCELERATOR_WIDTH
+    assert widths.choose_width(task, device(), 1) == widths.usual_width("mlp", "gpu")
+    assert widths.choose_width(task, device(int(1e5 * one)), 1) == widths.usual_width("mlp", "gpu")
     assert widths.choose_width(task, device(int(26 * one)), 1) == 10  # half of four fifths of 26
     assert widths.choose_width(task, device(int(one)), 1) == 1
 
@@ -33,7 +33,7 @@ def test_little_memory_makes_groups_narrow_and_is_remembered(small, monkeypatch,
     narrow = probe(small, 6, store=tmp_path / "runs.db", progress=False)["small"]
     assert narrow.attributes["width"] == 4
     monkeypatch.setattr(widths, "available_memory", lambda: None)
-    assert probe(small, 2, progress=False)["small"].attributes["width"] == widths.CPU_WIDTHS["mlp"]
+    assert probe(small, 2, progress=False)["small"].attributes["width"] == widths.usual_width("mlp", "cpu")
     more = probe(small, 7, store=tmp_path / "runs.db", progress=False)["small"]
     assert more.attributes["width"] == 4
     np.testing.assert_array_equal(more.values["loss"][:6], narrow.values["loss"])

@@ -117,7 +117,7 @@ _TASKS = (
         name="grokking",
         **_GROKKING,
         steps=260,
-        batch_size=256,
+        batch_size=160,
         learning_rate=1e-2,
         description="Addition modulo 97 from a decoder that memorised the training pairs, while it finds the rule.",
     ),
