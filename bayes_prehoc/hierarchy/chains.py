@@ -85,7 +85,7 @@ class Chains:
             if part:
                 points, statistics = self._move(part, "warm-up", adapting=True)
                 self._noise = NoiseProposal.of_draws(np.concatenate(points)[:, self._size :])
-                self.with_trajectories |= statistics["leapt"].mean() < FEW_LAND
+                self.with_trajectories |= bool(statistics["leapt"].mean() < FEW_LAND)
 
     def draw(self, moves: int) -> Drawn:
         """Move on, and keep where the chains come to."""
@@ -107,8 +107,7 @@ class Chains:
         leapt = leap(self._rng, self._points, lambda points: self._densities(points).total, self._proposal)
         self._points = leapt.points
         if self._evaluator.target.with_noise:
-            by_task = lambda points: self._densities(points).by_task  # noqa: E731
-            self._points = redraw(self._rng, self._points, by_task, self._noise)
+            self._points = redraw(self._rng, self._points, lambda points: self._densities(points).by_task, self._noise)
         statistics = {"leapt": leapt.accepted, "log_weight": leapt.log_weight}
         return statistics | (self._trajectory(adapting) if self.with_trajectories else {})
 
