@@ -49,15 +49,14 @@ class Evaluator:
     def __exit__(self, *failure):
         self.pool.shutdown(cancel_futures=True)
 
-    def densities(self, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> Density:
-        """Densities, arrays (N,) and (N, T), in double precision: a sum over many tasks loses digits of single."""
-        return self._densities(points, arguments, self.pool.map)
+    def densities(
+        self, points: Float[np.ndarray, "N Q"], arguments: Arguments, each: Callable | None = None
+    ) -> Density:
+        """Densities, arrays (N,) and (N, T), in double precision: a sum over many tasks loses digits of single.
 
-    def in_one_thread(self, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> Density:
-        """The same, for threads of the pool to ask for."""
-        return self._densities(points, arguments, map)
+        `each` is how parts are run; threads of the pool itself give `map`.
+        """
 
-    def _densities(self, points, arguments: Arguments, each: Callable) -> Density:
         def some(part):
             return densities(self.target, part, arguments, self.together)
 

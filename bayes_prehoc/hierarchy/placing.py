@@ -115,6 +115,6 @@ def _first_proposal(rng, evaluator: Evaluator, reference: Reference, arguments: 
     starts = center + START_JITTER * rng.normal(size=(CLIMBS, len(center)))
 
     def log_p(x):
-        return evaluator.in_one_thread(target.points(x, arguments.data), arguments).total
+        return evaluator.densities(target.points(x, arguments.data), arguments, each=map).total
 
     return find_modes(starts, log_p, evaluator.pool.map) or wide_mixture(center, START_JITTER)

@@ -15,7 +15,7 @@ __all__ = ["choose_width", "usual_width"]
 _CPU_WIDTHS = {"mlp": 16, "decoder": 1, "transformer": 1, "head": 32}
 """The fastest, by kind of network; see `benchmarks/probe_throughput.py --widths`."""
 _ACCELERATOR_WIDTHS = {"mlp": 512, "decoder": 64, "transformer": 64, "head": 512}
-"""Three quarters or more of the highest rate seen on an H200. Wider groups are filled up where there are few seeds."""
+"""Near the highest rate seen on an H200. A group is filled up where there are fewer seeds."""
 SHARE = 0.5
 """Of the free memory that groups of seeds may take, all that run at a time together."""
 

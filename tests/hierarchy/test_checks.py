@@ -63,7 +63,7 @@ def test_proposals_narrower_than_the_posterior_fail():
     t, narrow = rng.standard_t(6, (4, 300, 7)), rng.normal(size=(4, 300, 7))
     wide = of_leaps(stats.norm.logpdf(t) - stats.t.logpdf(t, 6))
     assert wide.passed and wide.name == "k_hat" and wide.threshold == 0.7
-    missed = of_leaps(np.r_[stats.norm.logpdf(narrow, scale=3.0) - stats.norm.logpdf(narrow)])
+    missed = of_leaps(stats.norm.logpdf(narrow, scale=3.0) - stats.norm.logpdf(narrow))
     assert not missed.passed and missed.advice
     with_none = stats.norm.logpdf(t) - stats.t.logpdf(t, 6)
     with_none[0, :20] = -np.inf

@@ -14,7 +14,7 @@ def test_parts_and_batches_agree(placed):
         one, other = evaluator.densities(few, arguments), batch.densities(few, arguments)
         np.testing.assert_allclose(one.log_prior, other.log_prior, rtol=1e-5)
         np.testing.assert_allclose(one.by_task, other.by_task, rtol=1e-4, atol=1e-4)
-        np.testing.assert_array_equal(evaluator.in_one_thread(few, arguments).total, one.total)
+        np.testing.assert_array_equal(evaluator.densities(few, arguments, each=map).total, one.total)
         (values, slopes), other = evaluator.gradients(points[:4], arguments), batch.gradients(points[:4], arguments)
         np.testing.assert_allclose(values, other[0], rtol=1e-5)
         np.testing.assert_allclose(slopes, other[1], atol=2e-2 * np.abs(slopes).max())
