@@ -18,7 +18,6 @@ Tasks with few depths and tasks with many are computed in groups, so that the fo
 Sources: Naylor and Smith 1982 (adaptive Gauss-Hermite quadrature), Rubin 1988 (sampling importance resampling).
 """
 
-import functools
 import itertools
 from typing import NamedTuple
 
@@ -34,26 +33,25 @@ from bayes_prehoc.hierarchy.model import (
     Hyperprior,
     Population,
     color,
-    population_of,
     sampled_noise,
     sampled_population,
     task_log_likelihood,
 )
 
 __all__ = [
+    "FINEST",
     "RULES",
     "Frame",
     "Group",
     "Nodes",
-    "coarsest_rule",
     "draw_latents",
     "fitted_frame",
     "groups_by_depths",
+    "joined",
     "log_marginals",
     "log_marginals_of_all",
     "plain_frame",
     "quadrature",
-    "quadrature_errors",
     "sampled_priors",
 ]
 
@@ -61,11 +59,10 @@ RULES = ((3, 5, 5), (5, 7, 7), (5, 9, 9), (7, 11, 11))
 """Gauss-Hermite nodes along each of the whitened coordinates, coarse to fine."""
 FINEST = (9, 15, 15)
 """The rule that others are held against."""
-FINE_ENOUGH = 0.25
-"""Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
 LEAST_WEIGHT = 16.0
 """Nodes whose weight is below exp(-this) of the largest are left out."""
-NODES_AT_ONCE = 96
+NODES_AT_ONCE = 80
+"""Nodes of a block: one program serves all rules."""
 POINTS = 256
 """Points that latents are resampled among; a power of two."""
 POINTS_WIDTH = 1.3
@@ -75,10 +72,10 @@ GROUP_COST = 150
 
 
 class Nodes(NamedTuple):
-    """Points for a standard normal and the logarithms of their weights; exp(log_weight) sums to about 1."""
+    """Points for a standard normal and the logarithms of their weights; exp(log_weight) sums to about 1 over a rule."""
 
-    at: Float[Array, "M 3"]
-    log_weight: Float[Array, " M"]
+    at: Float[np.ndarray | Array, "M 3"]
+    log_weight: Float[np.ndarray | Array, " M"]
 
 
 class Frame(NamedTuple):
@@ -117,13 +114,21 @@ def fitted_frame(start: Float[Array, "T 3"], white: Float[np.ndarray, "S T 3"]) 
     return Frame(start, *floats)
 
 
-def quadrature(rule: tuple[int, int, int]) -> Nodes:
-    """Gauss-Hermite product rule for the standard normal."""
+def quadrature(rule: tuple[int, int, int]) -> tuple[Nodes, ...]:
+    """Gauss-Hermite product rule for the standard normal, in blocks of `NODES_AT_ONCE`; the last is filled up."""
     rules = [np.polynomial.hermite_e.hermegauss(n) for n in rule]
     at = np.stack(np.meshgrid(*(x for x, _ in rules), indexing="ij"), axis=-1).reshape(-1, 3)
     log_weight = sum(np.meshgrid(*(np.log(w / w.sum()) for _, w in rules), indexing="ij")).ravel()
-    kept = log_weight > log_weight.max() - LEAST_WEIGHT
-    return Nodes(jnp.asarray(at[kept], jnp.float32), jnp.asarray(log_weight[kept], jnp.float32))
+    kept = np.flatnonzero(log_weight > log_weight.max() - LEAST_WEIGHT)
+    missing = -len(kept) % NODES_AT_ONCE
+    at = np.pad(at[kept], ((0, missing), (0, 0))).astype(np.float32).reshape(-1, NODES_AT_ONCE, 3)
+    log_weight = np.pad(log_weight[kept], (0, missing), constant_values=-np.inf).astype(np.float32)
+    return tuple(map(Nodes, at, log_weight.reshape(-1, NODES_AT_ONCE)))
+
+
+def joined(blocks: tuple[Nodes, ...]) -> Nodes:
+    """All nodes of a rule together."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
 
 
 def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
@@ -164,48 +169,10 @@ def _log_terms(standard, population: Population, group: Group, noise, proxy: str
 
 
 def log_marginals(population: Population, group: Group, noise: Float[Array, " T"], proxy: str, nodes: Nodes):
-    """Log marginal likelihood of each task of the group, (T,)."""
+    """Log marginal likelihood of each task of the group, (T,), or what some nodes of a rule contribute to it."""
     standard = tuple(nodes.at[None, :, i] for i in range(3))
     _, _, terms = _log_terms(standard, population, group, noise, proxy)
     return jax.nn.logsumexp(jax.lax.optimization_barrier(nodes.log_weight + terms), axis=1)
-
-
-def quadrature_errors(sites, groups: tuple[Group, ...], proxy: str, rule) -> Float[np.ndarray, "S T"]:
-    """Log marginal likelihood of each task by this rule less that by `FINEST`, at draws (S, ...) of the sites."""
-    names = ("mu_level", "mu_share", "mu_rate", "tau", "log_onset", "misfit", "dependence")
-    draws = {name: jnp.asarray(sites[name], jnp.float32) for name in names}
-    draws["corr_chol"] = jnp.asarray(np.linalg.cholesky(sites["corr"]), jnp.float32)
-    tasks = sum(len(group.rows) for group in groups)
-    noise = jnp.asarray(sites["noise"], jnp.float32) if "noise" in sites else jnp.zeros((len(sites["misfit"]), tasks))
-    errors = np.zeros((len(noise), tasks))
-    for group in groups:
-        by_rule, finest = (
-            _log_marginals_at(draws, noise[:, group.rows], group, quadrature(nodes), proxy) for nodes in (rule, FINEST)
-        )
-        errors[:, group.rows] = by_rule - finest
-    return errors
-
-
-def _log_marginals_at(draws, noise, group: Group, nodes: Nodes, proxy: str) -> np.ndarray:
-    """Some nodes at a time, so that one program serves all rules."""
-    missing = -len(nodes.log_weight) % NODES_AT_ONCE
-    at = jnp.pad(nodes.at, ((0, missing), (0, 0))).reshape(-1, NODES_AT_ONCE, 3)
-    log_weight = jnp.pad(nodes.log_weight, (0, missing), constant_values=-jnp.inf).reshape(-1, NODES_AT_ONCE)
-    parts = [_part_of_marginals(draws, noise, group, Nodes(*part), proxy) for part in zip(at, log_weight, strict=True)]
-    return np.logaddexp.reduce(np.asarray(parts, np.float64), axis=0)
-
-
-@functools.partial(jax.jit, static_argnames="proxy")
-def _part_of_marginals(draws, noise, group: Group, nodes: Nodes, proxy: str):
-    return jax.lax.map(lambda each: log_marginals(population_of(each[0]), group, each[1], proxy, nodes), (draws, noise))
-
-
-def coarsest_rule(sites, groups: tuple[Group, ...], proxy: str, rules=RULES):
-    """The first of the rules whose error hardly varies over these draws, or the last; a constant error is none."""
-    for rule in rules[:-1]:
-        if quadrature_errors(sites, groups, proxy, rule).sum(axis=1).std() <= FINE_ENOUGH:
-            return rule
-    return rules[-1]
 
 
 def draw_latents(key, population: Population, group: Group, noise: Float[Array, " T"], proxy: str):
@@ -246,7 +213,7 @@ def sampled_priors(data: ModelData, prior: Hyperprior, proxy: str, with_noise: b
 def log_marginals_of_all(
     population: Population, groups: tuple[Group, ...], noise: Float[Array, " T"], proxy: str, nodes: Nodes
 ):
-    """Log marginal likelihood of each task of all groups, (T,)."""
+    """`log_marginals` of each task of all groups, (T,)."""
     # Without the barrier, XLA would derive them anew wherever they are used, which takes long to compile.
     population, noise = jax.lax.optimization_barrier((population, noise))
     found = jnp.zeros_like(noise)

@@ -13,14 +13,22 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bayes_prehoc._machine import cores
-from bayes_prehoc.hierarchy.target import Arguments, Density, Target, densities, gradients, posterior_sites
+from bayes_prehoc.hierarchy.target import (
+    Arguments,
+    Density,
+    Target,
+    gradients,
+    log_marginals_at,
+    posterior_sites,
+    values_at,
+)
 
 __all__ = ["Evaluator", "generator"]
 
-DENSITIES = 8
-"""Points whose densities a thread of a CPU computes in one call."""
+POINTS = 8
+"""Points that a thread of a CPU is given in one call."""
 SITES = 50
-"""Points whose latents are drawn in one call."""
+"""Points whose latents an accelerator draws in one call."""
 
 
 def generator(key) -> np.random.Generator:
@@ -58,9 +66,15 @@ class Evaluator:
         """
 
         def some(part):
-            return densities(self.target, part, arguments, self.together)
+            values = values_at(self.target, part, arguments.data)
+            by_block = [
+                log_marginals_at(self.target, values, arguments.groups, nodes, self.together)
+                for nodes in arguments.blocks
+            ]
+            with np.errstate(invalid="ignore"):  # where there is no density
+                return Density(values.log_prior, np.logaddexp.reduce(np.asarray(by_block, np.float64)))
 
-        found = self._in_parts(some, len(points) if self.together else DENSITIES, points, each=each)
+        found = self._in_parts(some, len(points) if self.together else POINTS, points, each=each)
         return Density(*(np.asarray(part, np.float64) for part in found))
 
     def gradients(self, points: Float[np.ndarray, "N Q"], arguments: Arguments):
@@ -74,13 +88,12 @@ class Evaluator:
     def sites(self, key, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> dict[str, Array]:
         """Hyperparameters, noise and latents at the points, arrays (N, ...), with `corr` for its Cholesky factor."""
 
-        # Latents are drawn at points of their own: with any rule of quadrature it is the same program.
-        without_nodes = arguments._replace(nodes=None)
-
         def some(part, keys):
-            return posterior_sites(self.target, keys, part, without_nodes, self.together)
+            values = values_at(self.target, part, arguments.data)
+            return posterior_sites(self.target, keys, values, arguments.groups, self.together)
 
-        sites = self._in_parts(some, SITES, points, jax.random.split(key, len(points)))
+        size = SITES if self.together else POINTS
+        sites = self._in_parts(some, size, points, jax.random.split(key, len(points)))
         factor = sites.pop("corr_chol").astype(np.float64)
         return sites | {"corr": factor @ np.swapaxes(factor, -1, -2)}
 

@@ -14,12 +14,11 @@ import numpy as np
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.chains import Chains
 from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integration, of_leaps, of_trajectories
-from bayes_prehoc.hierarchy.collapsed import quadrature_errors
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
 from bayes_prehoc.hierarchy.model import Hyperprior
-from bayes_prehoc.hierarchy.placing import REPRESENTATIVE, Known, next_rule, place
+from bayes_prehoc.hierarchy.placing import REPRESENTATIVE, Known, next_rule, place, quadrature_errors
 from bayes_prehoc.hierarchy.start import find_reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Target
 
@@ -142,8 +141,7 @@ def _attempt(
         failed = {check.name: check.value for check in checks if not check.passed}
         if not failed or not failed.keys() <= LENGTH_HELPS or failed.get("r_hat", 1.0) > HOPELESS:
             break
-    few = _few(sites)
-    errors = quadrature_errors(few, arguments.groups, evaluator.target.proxy, rule)
+    errors = quadrature_errors(evaluator, _few(points), arguments, rule)
     checks += integration(errors, _flat(effective), gate)
 
     def learn() -> Known:
@@ -162,11 +160,11 @@ def _flat(values):
     return values.reshape(-1, *values.shape[2:])
 
 
-def _few(sites):
-    """Draws that represent all of them, as many of each chain, arrays (S, ...)."""
-    chains, draws = sites["misfit"].shape
+def _few(points):
+    """Draws that represent all of them, as many of each chain, array (S, Q)."""
+    chains, draws = points.shape[:2]
     which = np.linspace(0, draws - 1, max(1, REPRESENTATIVE // chains)).astype(int)
-    return {name: _flat(values[:, which]) for name, values in sites.items()}
+    return _flat(points[:, which])
 
 
 def _judged(sites):

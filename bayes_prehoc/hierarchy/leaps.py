@@ -24,10 +24,12 @@ from scipy.stats import norm
 
 from bayes_prehoc.hierarchy.mixture import Mixture, draw, log_density
 
-__all__ = ["LEAPS", "Leapt", "NoiseProposal", "leap", "redraw"]
+__all__ = ["LEAPS", "REDRAWS", "Leapt", "NoiseProposal", "leap", "redraw"]
 
 LEAPS = 15
 """Proposals at a time. With where a chain is they make sixteen densities, two calls of a thread of a CPU."""
+REDRAWS = 7
+"""New noises that each task is offered at a time: one call of a thread, and few noises stay where they were."""
 NOISE_WIDENING = 1.2
 """Standard deviation of the proposals of a noise over what chains have seen."""
 
@@ -105,7 +107,7 @@ class NoiseProposal(NamedTuple):
 def redraw(
     rng: np.random.Generator, points: Float[np.ndarray, "C Q"], by_task_of: Callable, proposal: NoiseProposal
 ) -> Float[np.ndarray, "C Q"]:
-    """Where `LEAPS` Metropolis-Hastings steps of each task's noise bring each of C chains.
+    """Where `REDRAWS` Metropolis-Hastings steps of each task's noise bring each of C chains.
 
     Parameters
     ----------
@@ -117,9 +119,9 @@ def redraw(
     proposal : NoiseProposal
     """
     chains, tasks = len(points), len(proposal.center)
-    offered = np.repeat(points[:, None], 1 + LEAPS, axis=1)
+    offered = np.repeat(points[:, None], 1 + REDRAWS, axis=1)
     noise = offered[..., -tasks:]
-    noise[:, 1:] = proposal.draw(rng, (chains, LEAPS, tasks))
+    noise[:, 1:] = proposal.draw(rng, (chains, REDRAWS, tasks))
     by_task = np.asarray(by_task_of(_flat(offered)), np.float64).reshape(noise.shape)
     taken, _ = _metropolis(rng, _or_nothing(by_task + proposal.log_prior_over_proposal(noise)))
     chosen = np.take_along_axis(noise, taken[:, None], axis=1)[:, 0]
@@ -135,15 +137,15 @@ def _or_nothing(log_weight):
 
 
 def _metropolis(rng, log_weight):
-    """Which offer, of (C, 1 + LEAPS, ...), chains end at, and the share that was accepted, arrays (C, ...).
+    """Which offer, of (C, 1 + N, ...), chains end at, and the share that was accepted, arrays (C, ...).
 
     The first offer is where they are. Weights are density over proposal.
     """
     thresholds = np.log(rng.random(log_weight[:, 1:].shape))
     held = log_weight[:, 0]
     taken, accepted = np.zeros(held.shape, int), np.zeros(held.shape)
-    for offer in range(1, 1 + LEAPS):
+    for offer in range(1, log_weight.shape[1]):
         moves = thresholds[:, offer - 1] + held < log_weight[:, offer]
         held, taken = np.where(moves, log_weight[:, offer], held), np.where(moves, offer, taken)
         accepted += moves
-    return taken, accepted / LEAPS
+    return taken, accepted / thresholds.shape[1]

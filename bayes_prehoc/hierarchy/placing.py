@@ -8,15 +8,18 @@ coarsest rule of quadrature that is fine enough is chosen when the points are in
 """
 
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
+from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from bayes_prehoc.hierarchy.collapsed import (
+    FINEST,
     RULES,
     Frame,
-    coarsest_rule,
     fitted_frame,
     groups_by_depths,
     plain_frame,
@@ -28,7 +31,7 @@ from bayes_prehoc.hierarchy.mixture import Mixture
 from bayes_prehoc.hierarchy.start import Reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Arguments, flat_values
 
-__all__ = ["REPRESENTATIVE", "Known", "Placed", "next_rule", "place"]
+__all__ = ["REPRESENTATIVE", "Known", "Placed", "coarsest_rule", "next_rule", "place", "quadrature_errors"]
 
 CLIMBS = 16
 """Starts of the search for modes."""
@@ -42,6 +45,8 @@ PLACING = 200
 """Draws that tell where the tasks' latents lie."""
 REPRESENTATIVE = 24
 """Draws at which the quadrature's error is computed."""
+FINE_ENOUGH = 0.25
+"""Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
 
 
 class Known(NamedTuple):
@@ -65,6 +70,24 @@ def next_rule(rule: tuple[int, int, int]) -> int:
     return min(RULES.index(rule) + 1, len(RULES) - 1)
 
 
+def quadrature_errors(
+    evaluator: Evaluator, points: Float[np.ndarray, "S Q"], arguments: Arguments, rule: tuple[int, int, int]
+) -> Float[np.ndarray, "S T"]:
+    """Log marginal likelihood of each task by a rule less that by `FINEST`."""
+    by_rule, finest = (evaluator.densities(points, arguments.with_rule(each)).by_task for each in (rule, FINEST))
+    return by_rule - finest
+
+
+def coarsest_rule(
+    evaluator: Evaluator, points: Float[np.ndarray, "S Q"], arguments: Arguments, rules: Sequence[tuple[int, int, int]]
+) -> tuple[int, int, int]:
+    """The first of the rules whose error hardly varies over these points, or the last; a constant error is none."""
+    for rule in rules[:-1]:
+        if quadrature_errors(evaluator, points, arguments, rule).sum(axis=1).std() <= FINE_ENOUGH:
+            return rule
+    return rules[-1]
+
+
 def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
     """Explore the posterior and place the points, by turns."""
     latents_key, rng_key = jax.random.split(key)
@@ -75,11 +98,11 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         return Arguments.by_rule(groups_by_depths(data, frame), data, rule)
 
     def moved(frame: Frame, found: Weighted):
-        """The frame that draws of the hyperparameters call for, and the sites at those draws."""
+        """The frame that draws of the hyperparameters call for, and the draws."""
         points = target.points(found.resampled(rng, PLACING), data)
         latents = reference_of_draws(evaluator.sites(latents_key, points, arguments_at(frame)), data).latents
         sites = evaluator.sites(latents_key, points, arguments_at(frame._replace(start=latents)))
-        return fitted_frame(latents, sites["white"]), sites
+        return fitted_frame(latents, sites["white"]), points
 
     with tqdm(total=1 + len(ROUNDS), desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False) as bar:
 
@@ -101,10 +124,10 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         arguments = arguments_at(frame)
         found = explored(found.proposal, arguments, ROUNDS[1])
 
-        frame, sites = moved(frame, found)
-        few = {name: values[:REPRESENTATIVE] for name, values in sites.items()}
-        rule = coarsest_rule(few, groups_by_depths(data, frame), target.proxy, RULES[known.too_coarse :])
-        arguments = arguments_at(frame, rule)
+        frame, points = moved(frame, found)
+        arguments = arguments_at(frame)
+        rule = coarsest_rule(evaluator, points[:REPRESENTATIVE], arguments, RULES[known.too_coarse :])
+        arguments = arguments.with_rule(rule)
         found = explored(found.proposal, arguments, ROUNDS[2])
     return Placed(arguments, rule, found)
 

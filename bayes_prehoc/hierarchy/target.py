@@ -7,7 +7,9 @@ choices, logarithm and logit, have tails that are only exponential where the dat
 correlation: trajectories take long to come back from there, and no mixture of few components covers them.
 
 `Target` says which model that is, and `Arguments` what it is evaluated on; functions of a target compile once for all
-data of one shape, and `hierarchy.evaluator` says how many points they are given.
+data of one shape, and `hierarchy.evaluator` says how many points they are given. What a point stands for is a program
+of its own, which densities and draws of the latents share, and the likelihood is computed at a block of the points of
+quadrature at a time, which all rules share: compiling takes longer than most fits take to sample.
 """
 
 import dataclasses
@@ -30,6 +32,7 @@ from bayes_prehoc.hierarchy.collapsed import (
     Group,
     Nodes,
     draw_latents,
+    joined,
     log_marginals_of_all,
     quadrature,
     sampled_priors,
@@ -38,7 +41,17 @@ from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, Hyperprior, population_of
 from bayes_prehoc.hierarchy.start import Reference
 
-__all__ = ["Arguments", "Density", "Target", "densities", "flat_values", "gradients", "posterior_sites"]
+__all__ = [
+    "Arguments",
+    "Density",
+    "Target",
+    "Values",
+    "flat_values",
+    "gradients",
+    "log_marginals_at",
+    "posterior_sites",
+    "values_at",
+]
 
 FARTHEST = -12.0
 """Below, the probability of a standard normal is nothing in single precision."""
@@ -51,16 +64,38 @@ _ONE_MODEL = threading.RLock()
 
 
 class Arguments(NamedTuple):
-    """Tasks by group, the estimates of all, and the points of quadrature, which densities need."""
+    """Tasks by group, the estimates of all, and the points of quadrature in blocks."""
 
     groups: tuple[Group, ...]
     data: ModelData
-    nodes: Nodes | None
+    blocks: tuple[Nodes, ...]
 
     @classmethod
     def by_rule(cls, groups, data: ModelData, rule: tuple[int, int, int]) -> "Arguments":
         """With the nodes of one of `collapsed.RULES`."""
         return cls(groups, data, quadrature(rule))
+
+    def with_rule(self, rule: tuple[int, int, int]) -> "Arguments":
+        """The same tasks with other nodes."""
+        return self._replace(blocks=quadrature(rule))
+
+
+class Values(NamedTuple):
+    """What a point stands for.
+
+    Attributes
+    ----------
+    log_prior : array (...)
+        Log density of all priors, per volume of points.
+    sites : mapping from site to array (..., ...)
+        Hyperparameters, and `noise` where it is sampled.
+    noise : array (..., T)
+        Of the outcome sets.
+    """
+
+    log_prior: Float[Array, "..."]
+    sites: dict[str, Array]
+    noise: Float[Array, "... T"]
 
 
 class Density(NamedTuple):
@@ -95,32 +130,32 @@ class Target:
 
     def density(self, point: Float[Array, " Q"], arguments: Arguments) -> Density:
         """The density there."""
-        groups, data, nodes = arguments
-        log_prior, sites, noise = self._sites(point, data)
-        by_task = log_marginals_of_all(population_of(sites), groups, noise, self.proxy, nodes)
-        return Density(log_prior, by_task)
+        values = self.values(point, arguments.data)
+        return Density(values.log_prior, self.log_marginals(values, arguments.groups, joined(arguments.blocks)))
 
-    def sites(self, key, point: Float[Array, " Q"], arguments: Arguments) -> dict[str, Array]:
+    def log_marginals(self, values: Values, groups: tuple[Group, ...], nodes: Nodes) -> Float[Array, " T"]:
+        """`collapsed.log_marginals_of_all` at what a point stands for."""
+        return log_marginals_of_all(population_of(values.sites), groups, values.noise, self.proxy, nodes)
+
+    def sites(self, key, values: Values, groups: tuple[Group, ...]) -> dict[str, Array]:
         """Hyperparameters, noise and latents there, with the latents' `white` (T, 3) and `effective` (T,)."""
-        groups, data, _ = arguments
-        tasks = data.noise.shape[0]
-        _, sites, noise = self._sites(point, data)
+        _, sites, noise = values
+        tasks = noise.shape[0]
         white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
         for own, group in zip(jax.random.split(key, len(groups)), groups, strict=True):
             drawn = draw_latents(own, population_of(sites), group, noise[group.rows], self.proxy)
             white, latents, effective = (
                 whole.at[group.rows].set(part) for whole, part in zip((white, latents, effective), drawn, strict=True)
             )
-        kept = {name: sites[name] for name in (*HYPERPARAMETERS, *(("noise",) if self.with_noise else ()))}
-        kept |= {name: latents[:, i] for i, name in enumerate(LATENTS)}
-        return kept | {"white": white, "effective": effective}
+        by_name = {name: latents[:, i] for i, name in enumerate(LATENTS)}
+        return sites | by_name | {"white": white, "effective": effective}
 
     def points(self, x: Float[np.ndarray, "N P"], data: ModelData) -> Float[np.ndarray, "N Q"]:
         """Points with these hyperparameters and the noise where its estimate is."""
         return np.pad(x, ((0, 0), (0, self._noises(data))))
 
-    def _sites(self, point, data: ModelData):
-        """Log density of the priors at a point, values by site there, and the noise (T,)."""
+    def values(self, point: Float[Array, " Q"], data: ModelData) -> Values:
+        """What a point stands for."""
         x, noise_white = jnp.split(point, [len(point) - self._noises(data)])
         free, volume = _by_site(x, data, self.prior, self.proxy)
         free |= {"noise_white": noise_white} if self.with_noise else {}
@@ -128,7 +163,8 @@ class Target:
         with _ONE_MODEL:
             log_prior = volume - potential_energy(model, (data,), {}, free)
             sites = constrain_fn(model, (data,), {}, free, return_deterministic=True)
-        return log_prior, sites, sites.get("noise", jnp.zeros(data.noise.shape))
+        kept = {name: sites[name] for name in (*HYPERPARAMETERS, *(("noise",) if self.with_noise else ()))}
+        return Values(log_prior, kept, sites.get("noise", jnp.zeros(data.noise.shape)))
 
     def _noises(self, data: ModelData) -> int:
         return data.noise.shape[0] if self.with_noise else 0
@@ -218,10 +254,18 @@ def flat_values(reference: Reference, prior: Hyperprior, proxy: str, data: Model
     return np.concatenate([np.atleast_1d(values[name]) for name in sorted(values)]).astype(np.float32)
 
 
+@functools.partial(jax.jit, static_argnames="target")
+def values_at(target: Target, points: Float[Array, "N Q"], data: ModelData) -> Values:
+    """What several points stand for, arrays (N, ...)."""
+    return jax.vmap(lambda point: target.values(point, data))(points)
+
+
 @functools.partial(jax.jit, static_argnames=("target", "together"))
-def densities(target: Target, points: Float[Array, "N Q"], arguments: Arguments, together: bool) -> Density:
-    """Densities at several points, arrays (N,) and (N, T), computed one after the other or all together."""
-    return _each(lambda point: target.density(point, arguments), together)(points)
+def log_marginals_at(
+    target: Target, values: Values, groups: tuple[Group, ...], nodes: Nodes, together: bool
+) -> Float[Array, "N T"]:
+    """`Target.log_marginals` at what several points stand for, computed one after the other or all together."""
+    return _each(lambda own: target.log_marginals(own, groups, nodes), together)(values)
 
 
 @functools.partial(jax.jit, static_argnames=("target", "together"))
@@ -231,9 +275,9 @@ def gradients(target: Target, points: Float[Array, "N Q"], arguments: Arguments,
 
 
 @functools.partial(jax.jit, static_argnames=("target", "together"))
-def posterior_sites(target: Target, keys, points: Float[Array, "N Q"], arguments: Arguments, together: bool):
-    """`Target.sites` at several points, arrays (N, ...), with a key for each."""
-    return _each(lambda pair: target.sites(*pair, arguments), together)((keys, points))
+def posterior_sites(target: Target, keys, values: Values, groups: tuple[Group, ...], together: bool):
+    """`Target.sites` at what several points stand for, arrays (N, ...), with a key for each."""
+    return _each(lambda pair: target.sites(*pair, groups), together)((keys, values))
 
 
 def _each(compute, together: bool):

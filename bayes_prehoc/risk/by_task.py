@@ -3,11 +3,15 @@
 A proxy's own module knows arrays; here is what a task's runs give it, and what a reader must know of the result.
 """
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from bayes_prehoc._machine import cores
 from bayes_prehoc.risk import branching, conditional, run_to_run
 from bayes_prehoc.risk.estimates import LeftOut, TaskEstimates
 from bayes_prehoc.risk.noise import split_outcome_variance
@@ -136,8 +140,10 @@ def with_conditional(tasks, seed):
     """Estimates of each task, or the reason why not."""
     # The same key for all: the tasks are independent, and so what is said of one does not depend on the others.
     key = jax.random.key(np.uint32(seed))
-    with small_regressions():
-        return [_conditional_of(task, key) for task in tasks]
+    with small_regressions(), ThreadPoolExecutor(cores()) as pool:
+        one = functools.partial(_conditional_of, key=key)
+        # The first compiles for the others.
+        return [*map(one, tasks[:1]), *pool.map(one, tasks[1:])]
 
 
 def small_regressions():

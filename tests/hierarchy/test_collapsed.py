@@ -12,7 +12,8 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from bayes_prehoc.hierarchy import collapsed
-from bayes_prehoc.hierarchy.collapsed import log_marginals, quadrature
+from bayes_prehoc.hierarchy.checks import GATE
+from bayes_prehoc.hierarchy.collapsed import log_marginals
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.inference import sample
 from bayes_prehoc.hierarchy.model import (
@@ -32,6 +33,10 @@ CORRELATED = np.linalg.cholesky([[1.0, 0.3, -0.2], [0.3, 1.0, 0.5], [-0.2, 0.5, 
 
 def population(truth):
     return population_of({name: jnp.asarray(getattr(truth, name)) for name in HYPERPARAMETERS})
+
+
+def nodes_of(rule):
+    return collapsed.joined(collapsed.quadrature(rule))
 
 
 def latents_of(truth):
@@ -61,7 +66,7 @@ def on_a_grid(shared, data, noise, proxy, task, reach=5.5, steps=61):
 
 @pytest.mark.usefixtures("float64")
 def test_a_rule_integrates_polynomials_against_the_normal():
-    nodes = collapsed.quadrature((3, 5, 5))
+    nodes = nodes_of((3, 5, 5))
     at, weight = np.asarray(nodes.at, float), np.exp(np.asarray(nodes.log_weight, float))
     assert weight.sum() == pytest.approx(1.0, abs=1e-6)
     np.testing.assert_allclose((weight[:, None] * at).sum(0), 0.0, atol=1e-6)
@@ -79,15 +84,13 @@ def test_marginal_likelihood_is_the_integral(make, proxy):
     group = whole(data, start)
     exact = [on_a_grid(shared, data, noise, proxy, task)[0] for task in range(4)]
     for rule, error in (((11, 21, 21), 2e-4), ((7, 11, 11), 5e-3), ((3, 5, 5), 0.1)):
-        found = collapsed.log_marginals(shared, group, noise, proxy, collapsed.quadrature(rule))
+        found = collapsed.log_marginals(shared, group, noise, proxy, nodes_of(rule))
         np.testing.assert_allclose(found, exact, atol=error)
     # Points put in the wrong place give the same integral, only less exactly.
     moved = group.frame._replace(
         start=group.frame.start + 0.3, center=jnp.full((4, 3), 0.4), spread=1.2 * group.frame.spread
     )
-    found = collapsed.log_marginals(
-        shared, group._replace(frame=moved), noise, proxy, collapsed.quadrature((11, 21, 21))
-    )
+    found = collapsed.log_marginals(shared, group._replace(frame=moved), noise, proxy, nodes_of((11, 21, 21)))
     np.testing.assert_allclose(found, exact, atol=2e-2)
 
 
@@ -126,7 +129,7 @@ def test_groups_leave_the_marginals_as_they_are(make, monkeypatch):
     mask = jnp.asarray(np.arange(8)[:, None] < used)
     data = data._replace(mask=mask)
     start = np.stack(latents_of(truth), -1).astype(np.float32)
-    shared, nodes = population(truth), collapsed.quadrature((3, 5, 5))
+    shared, nodes = population(truth), nodes_of((3, 5, 5))
     padded = collapsed.log_marginals(shared, whole(data, start), jnp.zeros(12), "run_to_run", nodes)
     groups = collapsed.groups_by_depths(data, collapsed.plain_frame(jnp.asarray(start)))
     assert sorted(np.concatenate([group.rows for group in groups])) == list(range(12)) and len(groups) > 1
@@ -134,29 +137,6 @@ def test_groups_leave_the_marginals_as_they_are(make, monkeypatch):
         assert group.data.depth.shape == (used[group.rows].max(), len(group.rows))
         found = collapsed.log_marginals(shared, group, jnp.zeros(len(group.rows)), "run_to_run", nodes)
         np.testing.assert_allclose(found, padded[group.rows], rtol=1e-4, atol=1e-4)
-
-
-def around(truth, center, spread, draws=8):
-    """Draws of the hyperparameters around the truth, as the sampler leaves them."""
-    rng = np.random.default_rng(0)
-    sites = {name: np.stack([np.asarray(getattr(truth, name))] * draws) for name in HYPERPARAMETERS}
-    sites["corr"] = np.tile(np.eye(3), (draws, 1, 1))
-    sites["mu_share"] = sites["mu_share"] + center * rng.normal(size=draws)
-    sites["tau"] = sites["tau"] * np.exp(spread * rng.normal(size=(draws, 3)))
-    return sites
-
-
-def test_the_rule_is_as_fine_as_the_tasks_need(make):
-    """Six tasks that are well known, then sixty that are not and differ much."""
-    truth, data, _ = make.simulated(tasks=6)
-    groups, sites = (whole(data, np.stack(latents_of(truth), -1)),), around(truth, 0.1, 0.1)
-    assert np.abs(collapsed.quadrature_errors(sites, groups, "run_to_run", (11, 21, 21))).max() < 1e-2
-    assert collapsed.coarsest_rule(sites, groups, "run_to_run") == collapsed.RULES[0]
-    truth, data, _ = make.simulated(tasks=60, nu=4.0, depths=3, tau=np.array([1.5, 2.5, 1.0]))
-    groups, sites = (whole(data, np.stack(latents_of(truth), -1)),), around(truth, 1.0, 0.3)
-    rule = collapsed.coarsest_rule(sites, groups, "run_to_run")
-    assert rule != collapsed.RULES[0]
-    assert collapsed.quadrature_errors(sites, groups, "run_to_run", rule).sum(1).std() <= collapsed.FINE_ENOUGH
 
 
 @pytest.mark.slow
@@ -199,7 +179,11 @@ def test_hyperparameters_are_those_of_nuts_on_all_latents(make, proxy):
 
 @pytest.mark.slow
 def test_marginals_are_right_all_over_the_posterior(make):
-    """Against an average of the likelihood over draws from the population, where tau of the rate is small and large."""
+    """Against an average of the likelihood over draws from the population, where tau of the rate is small and large.
+
+    By the measure of the gate, which holds the rule against the finest one: how much the error of the log density
+    varies over the posterior.
+    """
     _, data, _ = make.simulated(tasks=6)
     prior, proxy = prior_of("run_to_run"), "run_to_run"
     found = sample(jax.random.key(2), data, prior, proxy).sites
@@ -224,12 +208,14 @@ def test_marginals_are_right_all_over_the_posterior(make):
 
     sobol = stats.qmc.Sobol(3, seed=1)
     whites = [jnp.asarray(stats.norm.ppf(sobol.random(2**16)), jnp.float32) for _ in range(12)]
+    errors = np.zeros((2, 12))
     for i in range(12):
         own = {name: values[i] for name, values in sites.items()}
         exact = np.logaddexp.reduce([np.asarray(average(own, white), float) for white in whites]) - np.log(12)
-        for nodes, most in ((collapsed.FINEST, 0.15), (rule, 1.0)):
-            by_rule = log_marginals(population_of(own), group, jnp.zeros(6), proxy, quadrature(nodes))
-            assert abs(np.sum(np.asarray(by_rule, float) - exact)) < most, (i, nodes)
+        for kind, nodes in enumerate((collapsed.FINEST, rule)):
+            by_rule = log_marginals(population_of(own), group, jnp.zeros(6), proxy, nodes_of(nodes))
+            errors[kind, i] = np.sum(np.asarray(by_rule, float) - exact)
+    assert errors.std(axis=1)[0] < 0.1 and errors.std(axis=1)[1] < GATE.quadrature, errors
 
 
 def _without_long_tails(name, values, prior):

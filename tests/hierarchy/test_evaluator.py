@@ -3,14 +3,14 @@
 import jax
 import numpy as np
 
-from bayes_prehoc.hierarchy.evaluator import DENSITIES, SITES, Evaluator
+from bayes_prehoc.hierarchy.evaluator import POINTS, SITES, Evaluator
 
 
 def test_parts_and_batches_agree(placed):
     evaluator, data, (arguments, _, found) = placed
     points = evaluator.target.points(found.resampled(np.random.default_rng(0), SITES + 3), data)
     with Evaluator(evaluator.target, together=True) as batch:
-        few = points[: DENSITIES + 3]
+        few = points[: POINTS + 3]
         one, other = evaluator.densities(few, arguments), batch.densities(few, arguments)
         np.testing.assert_allclose(one.log_prior, other.log_prior, rtol=1e-5)
         np.testing.assert_allclose(one.by_task, other.by_task, rtol=1e-4, atol=1e-4)

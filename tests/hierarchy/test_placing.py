@@ -2,10 +2,15 @@
 
 import jax
 import numpy as np
+import pytest
 
-from bayes_prehoc.hierarchy.collapsed import RULES
+from bayes_prehoc.hierarchy.collapsed import RULES, groups_by_depths, plain_frame
+from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.mixture import draw
-from bayes_prehoc.hierarchy.placing import next_rule
+from bayes_prehoc.hierarchy.model import weak_prior
+from bayes_prehoc.hierarchy.placing import FINE_ENOUGH, coarsest_rule, next_rule, quadrature_errors
+from bayes_prehoc.hierarchy.start import find_reference
+from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values
 
 
 def test_points_are_put_where_the_latents_are(placed):
@@ -18,6 +23,34 @@ def test_points_are_put_where_the_latents_are(placed):
     off = np.asarray(sites["white"]) - np.asarray(group.frame.center)
     standard = np.linalg.solve(np.asarray(group.frame.spread), off[..., None])[..., 0]
     assert np.abs(standard.mean(axis=0)).max() < 0.6 and 0.6 < standard.std(axis=0).mean() < 1.5
+
+
+@pytest.fixture
+def around():
+    """Evaluator, points around the reference of some data, and what they are evaluated on."""
+    target = Target(weak_prior("run_to_run"), "run_to_run", False)
+
+    def build(evaluator, data, scale):
+        reference = find_reference(data, target.prior, target.proxy)
+        arguments = Arguments.by_rule(groups_by_depths(data, plain_frame(reference.latents)), data, RULES[0])
+        x = flat_values(reference, target.prior, target.proxy, data)
+        return evaluator, x + scale * np.random.default_rng(0).normal(size=(8, len(x))), arguments
+
+    with Evaluator(target) as evaluator:
+        yield lambda data, scale: build(evaluator, data, scale)
+
+
+def test_the_rule_is_as_fine_as_the_tasks_need(make, around):
+    """Six tasks that are well known, then sixty that are not and differ much."""
+    _, data, _ = make.simulated(tasks=6)
+    asked = around(data, 0.1)
+    assert np.abs(quadrature_errors(*asked, (11, 21, 21))).max() < 1e-2
+    assert coarsest_rule(*asked, RULES) == RULES[0]
+    _, data, _ = make.simulated(tasks=60, nu=4.0, depths=3, tau=np.array([1.5, 2.5, 1.0]))
+    asked = around(data, 0.5)
+    rule = coarsest_rule(*asked, RULES)
+    assert rule != RULES[0]
+    assert quadrature_errors(*asked, rule).sum(axis=1).std() <= FINE_ENOUGH
 
 
 def test_the_finest_rule_is_never_left_out():

@@ -15,11 +15,12 @@ from scipy import special, stats
 from bayes_prehoc.hierarchy.collapsed import (
     RULES,
     groups_by_depths,
+    joined,
     log_marginals,
     plain_frame,
-    quadrature,
     sampled_priors,
 )
+from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.explore import wide_mixture
 from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, weak_prior
@@ -28,10 +29,10 @@ from bayes_prehoc.hierarchy.target import (
     Arguments,
     Target,
     _by_site,
-    densities,
     flat_values,
     gradients,
     posterior_sites,
+    values_at,
 )
 
 
@@ -53,14 +54,22 @@ def collapsed_model(groups, data, nodes, prior, proxy, with_noise):
 
 
 def totals(target, points, arguments, together=False):
-    return np.asarray(densities(target, points, arguments, together).total)
+    with Evaluator(target, together) as evaluator:
+        return evaluator.densities(points, arguments).total
 
 
 @pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
 def test_density_is_that_of_the_model(make, proxy):
     correlated = np.linalg.cholesky(np.array([[1, 0.5, -0.3], [0.5, 1, 0.2], [-0.3, 0.2, 1]]))
     target, arguments, truth, _ = problem(make, proxy, corr_chol=correlated)
-    model_arguments = (arguments.groups, arguments.data, quadrature(RULES[0]), target.prior, proxy, target.with_noise)
+    model_arguments = (
+        arguments.groups,
+        arguments.data,
+        joined(arguments.blocks),
+        target.prior,
+        proxy,
+        target.with_noise,
+    )
     sites = {name: jnp.asarray(getattr(truth, name), jnp.float32) for name in HYPERPARAMETERS}
     if target.with_noise:
         sites["noise_white"] = jnp.zeros(6)
@@ -74,7 +83,7 @@ def test_density_is_that_of_the_model(make, proxy):
         found = totals(target, points, arguments, together)
         np.testing.assert_allclose(found[[0, 2]], -expected, atol=1e-3)
     keys = jax.random.split(jax.random.key(0), 3)
-    found = posterior_sites(target, keys, points, arguments, together=False)
+    found = posterior_sites(target, keys, values_at(target, points, arguments.data), arguments.groups, together=False)
     for name in HYPERPARAMETERS:
         np.testing.assert_allclose(found[name][2], sites[name], rtol=1e-4, atol=1e-5)
     assert all(found[name].shape == (3, 6) for name in (*LATENTS, "effective")) and found["white"].shape == (3, 6, 3)
