@@ -24,10 +24,12 @@ from bayes_prehoc.runs.trajectories import SetAside
 
 __all__ = ["SCHEMA_VERSION", "load_posterior", "save_posterior"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FORMAT = "bayes_prehoc posterior"
 GROUPS = ("posterior", "sample_stats", "observed_data")
 ARRAYS = ("depths", "risk", "nu")
+ARRAYS_OR_NONE = ("bias", "correlation")
+"""Since version 2."""
 _MAKE = "Give a file that Posterior.save, or `bayes-prehoc fit`, wrote."
 
 
@@ -121,7 +123,8 @@ def _estimates_to_dict(estimates: RiskEstimates) -> dict:
     tasks = []
     for task in estimates:
         fields = {f.name: getattr(task, f.name) for f in dataclasses.fields(task)}
-        fields |= {name: fields[name].tolist() for name in ARRAYS}
+        there = [*ARRAYS, *(name for name in ARRAYS_OR_NONE if fields[name] is not None)]
+        fields |= {name: fields[name].tolist() for name in there}
         fields["left_out"] = [dataclasses.astuple(left) for left in task.left_out]
         tasks.append(fields)
     set_aside = [dataclasses.astuple(task) for task in estimates.set_aside]
@@ -131,7 +134,8 @@ def _estimates_to_dict(estimates: RiskEstimates) -> dict:
 def _estimates_from_dict(content: dict) -> RiskEstimates:
     tasks = []
     for fields in content["tasks"]:
-        arrays = {name: np.asarray(fields[name], np.float64) for name in ARRAYS}
+        there = [*ARRAYS, *(name for name in ARRAYS_OR_NONE if fields.get(name) is not None)]
+        arrays = {name: np.asarray(fields[name], np.float64) for name in there}
         tuples = {name: tuple(fields[name]) for name in ("flags", "hashes")}
         left_out = tuple(LeftOut(*left) for left in fields["left_out"])
         tasks.append(TaskEstimates(**(fields | arrays | tuples | {"left_out": left_out})))

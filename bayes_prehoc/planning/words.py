@@ -9,8 +9,8 @@ from bayes_prehoc.planning.arguments import Arguments
 __all__ = ["assumptions_in_words", "plural"]
 
 PROXIES = {
-    "conditional": "conditional, the risk of the best prediction of the outcome from the prefix that this many runs "
-    "can train; at or above the Bayes risk",
+    "conditional": "conditional, the risk of the best linear prediction of the outcome from the prefix, without the "
+    "bias of training on few runs; at or above the Bayes risk",
     "branching": "branching, the variance of the outcome among continuations of one run with fresh randomness",
     "run_to_run": "run_to_run, the variance between runs at a depth, which is how far they still differ and not how "
     "unpredictable their end is",

@@ -15,12 +15,15 @@ Source: Searle, Casella and McCulloch 1992 (one-way random effects).
 """
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
-__all__ = ["degrees_of_freedom", "within_run_variances"]
+__all__ = ["correlation_of_means", "degrees_of_freedom", "within_run_variances"]
 
 EQUAL_RUNS = 3.0
 """Weight of equal variances among normal continuations, in runs."""
+FEWEST_RUNS = 4
+"""Runs that tell anything of a correlation."""
 LEAST_LEFT = 0.2
 """Bound of the correction for few runs."""
 
@@ -58,3 +61,19 @@ def degrees_of_freedom(variances: Float[np.ndarray, "n F"], count: Int[np.ndarra
     equal = (2.0 / (count - 1.0))[there].mean()
     several = runs.mean()
     return 2.0 * runs / ((several * relative.mean() + EQUAL_RUNS * equal) / (several + EQUAL_RUNS))
+
+
+def correlation_of_means(variances: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "F F"] | None:
+    """Correlation of the mean variances at different depths of the same runs; None from fewer than `FEWEST_RUNS` runs.
+
+    That of the variances over runs, shrunk by `EQUAL_RUNS` runs towards none: continuations of different depths share
+    a run and no randomness.
+    """
+    if len(variances) < FEWEST_RUNS:
+        return None
+    there = np.isfinite(variances).astype(np.float64)
+    pairs = there.T @ there
+    found = pd.DataFrame(variances).corr(min_periods=FEWEST_RUNS).to_numpy(copy=True) * pairs / (pairs + EQUAL_RUNS)
+    found = np.nan_to_num(found)
+    np.fill_diagonal(found, 1.0)
+    return found

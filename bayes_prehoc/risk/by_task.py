@@ -85,6 +85,7 @@ def _run_to_run_of(task, table, kurtosis):
         depths=table.depths[known],
         risk=risk[known],
         nu=nu[known],
+        correlation=run_to_run.correlation_of_variances(table.values[:, known]),
         outcome_mean=mean,
         outcome_sd=float(np.sqrt(risk[known][-1])),
         n_runs=int(seen.min()),
@@ -127,6 +128,7 @@ def _branching_of(task, table):
         depths=table.depths,
         risk=np.nanmean(variances, axis=0),
         nu=branching.degrees_of_freedom(variances, count),
+        correlation=branching.correlation_of_means(variances),
         outcome_mean=float(known.mean()),
         outcome_sd=float(known.std()),
         n_runs=runs,
@@ -209,10 +211,14 @@ def _conditional_of(task, key):
         return table
     complete = len(table.outcome)
     mean, sd = float(table.outcome.mean()), float(table.outcome.std())
-    errors = conditional.cross_fitted_errors(key, features_of(table), jnp.asarray((table.outcome - mean) / sd))
-    errors = np.asarray(errors, np.float64)
-    relative = (errors**2).mean(axis=(1, 2))
-    known = relative <= NO_ERROR
+    standard = jnp.asarray((table.outcome - mean) / sd)
+    most, half = (
+        np.asarray(errors, np.float64)
+        for errors in conditional.cross_fitted_errors(
+            key, features_of(table), standard, conditional.MOST, conditional.HALVES
+        )
+    )
+    known = (most**2).mean(axis=(1, 2)) <= NO_ERROR
     depths = table.depths[table.fitted]
     left_out = [
         *table.left_out,
@@ -220,6 +226,7 @@ def _conditional_of(task, key):
     ]
     if (~known).sum() < 2:
         return why_too_few(tuple(left_out), int((~known).sum()))
+    found = conditional.extrapolated(most[~known], half[~known])
     flags = ["the conditional proxy lies at or above the Bayes risk", *table.flags]
     if complete < ENOUGH_RUNS:
         flags.append(f"{complete} complete runs: fewer than {ENOUGH_RUNS}, so that it may lie far above")
@@ -228,8 +235,10 @@ def _conditional_of(task, key):
         task,
         "conditional",
         depths=depths[~known],
-        risk=sd**2 * relative[~known],
-        nu=conditional.degrees_of_freedom(errors[~known]),
+        risk=sd**2 * found.risk,
+        nu=found.nu,
+        bias=found.bias,
+        correlation=found.correlation,
         outcome_mean=mean,
         outcome_sd=sd,
         n_runs=complete,

@@ -40,6 +40,10 @@ class TaskEstimates:
         U-hat, positive. Includes the noise of the outcome set where the outcome has any.
     nu : float64 array (D,)
         Effective degrees of freedom of each value.
+    bias : float64 array (D,), or None
+        Bias that was estimated and removed, relative to `risk`; None where the proxy has none that is known.
+    correlation : float64 array (D, D), or None
+        Of the sampling errors at different depths, which share runs.
     scale : float
         Recorded outcome scale in the metric's unit (|mean R|), used to make the model unitless.
     outcome_mean : float
@@ -74,6 +78,8 @@ class TaskEstimates:
     horizon: float
     horizon_assumed: bool = False
     depth_unit: str = "step"
+    bias: np.ndarray | None = None
+    correlation: np.ndarray | None = None
     noise: float = float("nan")
     noise_se: float = float("nan")
     outcome_stands_in: bool = True
@@ -119,7 +125,10 @@ class RiskEstimates:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """Tidy table: task, depth, risk with its 90% interval (chi-square with nu degrees of freedom), proxy."""
+        """Tidy table: task, depth, risk with its 90% interval (chi-square with nu degrees of freedom), proxy.
+
+        `bias` is what was removed, relative to the risk; NaN where the proxy has none that is known.
+        """
         parts = [
             pd.DataFrame(
                 {
@@ -129,6 +138,7 @@ class RiskEstimates:
                     "lower": t.risk * t.nu / stats.chi2.ppf(0.95, t.nu),
                     "upper": t.risk * t.nu / stats.chi2.ppf(0.05, t.nu),
                     "nu": t.nu,
+                    "bias": np.nan if t.bias is None else t.bias,
                     "runs": t.n_runs,
                     "metric": t.metric,
                     "proxy": t.proxy,

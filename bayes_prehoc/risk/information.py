@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from bayes_prehoc.risk.conditional import Prefix, errors_of_outcomes
+from bayes_prehoc.risk.conditional import MOST, Prefix, errors_of_outcomes
 
 __all__ = ["Information", "information"]
 
@@ -67,7 +67,9 @@ def information(
 
     def errors_of(outcomes):
         """Errors of predicting by the mean (P, repeats, n), and from prefixes (P, D, repeats, n)."""
-        before, after = (np.asarray(errors_of_outcomes(fold_key, p, outcomes), np.float64) for p in (nothing, prefix))
+        before, after = (
+            np.asarray(errors_of_outcomes(fold_key, p, outcomes, MOST)[0], np.float64) for p in (nothing, prefix)
+        )
         return before[:, 0], after
 
     before, after = (errors[0] for errors in errors_of(standard[None]))

@@ -18,12 +18,15 @@ Source: Anderson 1957 (normal samples of which ever fewer values were seen).
 """
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 
 from bayes_prehoc.runs.depths import agreeing
 
-__all__ = ["pooled_excess_kurtosis", "spread_variances"]
+__all__ = ["correlation_of_variances", "pooled_excess_kurtosis", "spread_variances"]
 
+FEWEST_RUNS = 4
+"""Runs that tell anything of a correlation."""
 FEWEST_PAIRS = 5
 """Runs seen at two depths that a regression needs."""
 LEAST_NU = 1.0
@@ -89,6 +92,23 @@ def _carried_over(values, excess_kurtosis):
         )
         variance = (slope**2 - residual / squares) * variance + residual
     return variance, error
+
+
+def correlation_of_variances(values: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "D D"] | None:
+    """Correlation of sample variances at different depths of the same runs; None from fewer than `FEWEST_RUNS` runs.
+
+    For normal runs it is the squared correlation of their values; of that the share is taken off that few runs show
+    without any (Ezekiel 1930, adjusted R^2). 0 where fewer runs were seen at both.
+    """
+    if len(values) < FEWEST_RUNS:
+        return None
+    there = np.isfinite(values).astype(np.float64)
+    pairs = there.T @ there
+    squared = pd.DataFrame(values).corr(min_periods=FEWEST_RUNS).to_numpy(copy=True) ** 2
+    adjusted = 1.0 - (1.0 - squared) * (pairs - 1.0) / np.maximum(pairs - 2.0, 1.0)
+    found = np.clip(np.nan_to_num(adjusted), 0.0, 1.0)
+    np.fill_diagonal(found, 1.0)
+    return found
 
 
 def pooled_excess_kurtosis(tables: list[Float[np.ndarray, "_ _"]]) -> float:

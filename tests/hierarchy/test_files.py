@@ -1,5 +1,6 @@
 """Round trip of a posterior, and files that are none."""
 
+import dataclasses
 import json
 import os
 import stat
@@ -33,6 +34,32 @@ def test_round_trip(fitted, saved):
         )  # fmt: skip
     np.testing.assert_array_equal(read.predict_risk("t1", [20.0], 8), posterior.predict_risk("t1", [20.0], 8))
     assert read.summary().equals(posterior.summary())
+
+
+def test_what_only_some_proxies_have_is_kept(fitted, tmp_path):
+    first, *rest = fitted[0].estimates
+    full = dataclasses.replace(first, bias=np.full(len(first.depths), 0.2), correlation=np.eye(len(first.depths)))
+    estimates = dataclasses.replace(fitted[0].estimates, tasks=(full, *rest))
+    dataclasses.replace(fitted[0], estimates=estimates).save(tmp_path / "post.nc")
+    read = load_posterior(tmp_path / "post.nc").estimates
+    np.testing.assert_array_equal(read.tasks[0].bias, full.bias)
+    np.testing.assert_array_equal(read.tasks[0].correlation, full.correlation)
+    assert read.tasks[1].bias is None and read.tasks[1].correlation is None
+
+
+def test_a_file_of_the_first_version_is_read(saved, tmp_path):
+    with xr.open_datatree(saved, engine="h5netcdf") as lazy:
+        tree = lazy.load()
+    document = json.loads(tree["bayes_prehoc/document"].values.astype(np.uint8).tobytes())
+    for task in document["estimates"]["tasks"]:
+        del task["bias"], task["correlation"]
+    content = np.frombuffer(json.dumps(document).encode(), np.uint8)
+    tree["bayes_prehoc"] = xr.DataTree(xr.Dataset({"document": ("byte", content)}))
+    tree.attrs["schema_version"] = 1
+    tree.to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
+    old, new = (load_posterior(path).estimates for path in (tmp_path / "old.nc", saved))
+    assert all(task.bias is None for task in old)
+    np.testing.assert_array_equal([task.risk for task in old], [task.risk for task in new])
 
 
 def test_the_file_can_be_replaced_while_its_posterior_lives(saved):

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayes_prehoc.risk.branching import EQUAL_RUNS, degrees_of_freedom, within_run_variances
+from bayes_prehoc.risk.branching import (
+    EQUAL_RUNS,
+    correlation_of_means,
+    degrees_of_freedom,
+    within_run_variances,
+)
 
 NAN = np.nan
 
@@ -69,3 +74,15 @@ def test_few_unequal_runs_are_taken_for_less():
     variances[0] = 100.0
     assert degrees_of_freedom(variances, np.full((8, 1), 4))[0] < 4.0
     assert degrees_of_freedom(np.ones((8, 1)), np.full((8, 1), 4))[0] > 24.0
+
+
+@pytest.mark.parametrize("unequal", [0.0, 0.8])
+def test_means_are_correlated_as_far_as_runs_differ(unequal):
+    """By a scale that all depths of a run share; their randomness is their own."""
+    rng = np.random.default_rng(8)
+    sd = np.exp(unequal * rng.normal(size=(600, 40, 1, 1)))
+    variances = np.array([within_run_variances(own)[0] for own in sd * rng.normal(size=(600, 40, 2, 6))])
+    told = np.median([correlation_of_means(own)[0, 1] for own in variances])
+    seen = np.corrcoef(np.log(variances.mean(axis=1)).T)[0, 1]
+    # Heavy tails of the scales are seen more fully over replicates than within one.
+    assert told == pytest.approx(seen, abs=0.12) and correlation_of_means(variances[0, :3]) is None

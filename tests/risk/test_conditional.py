@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from bayes_prehoc.risk import conditional
-from bayes_prehoc.risk.conditional import cross_fitted_errors, degrees_of_freedom, prefix_features
+from bayes_prehoc.risk.conditional import HALVES, MOST, Splits, cross_fitted_errors, extrapolated, prefix_features
 
 KEY = jax.random.key(3)
 
@@ -19,13 +20,20 @@ def _one_thread():
         yield
 
 
-def _errors(values, outcome, key=KEY, **options):
-    return np.asarray(cross_fitted_errors(key, prefix_features(values), jnp.asarray(outcome), **options))
+def _both(values, outcome, key=KEY, every=(MOST, HALVES)):
+    found = cross_fitted_errors(key, prefix_features(values), jnp.asarray(outcome), *every)
+    return [np.asarray(errors) for errors in found]
+
+
+def _errors(values, outcome, key=KEY, splits=MOST):
+    return _both(values, outcome, key, (splits,))[0]
 
 
 def _folds(key, runs, folds, repeats):
+    """As the only splits that are asked for."""
     padded = runs + -runs % conditional.PAD_RUNS
-    return np.asarray(conditional._draw_folds(key, jnp.arange(padded) < runs, folds, repeats))[:, :, :runs]
+    (own,) = jax.random.split(key, 1)
+    return np.asarray(conditional._draw_folds(own, jnp.arange(padded) < runs, folds, repeats))[:, :, :runs]
 
 
 def _ridge(x, y, penalty):
@@ -83,18 +91,18 @@ def test_matches_a_plain_ridge_with_explicit_leave_one_out(float64, strict_jax, 
     if case == "a spike":
         values[1, 4, 1] = 1e4
     expected = _oracle(KEY, values, outcome, folds=3, repeats=2)
-    np.testing.assert_allclose(_errors(values, outcome, folds=3, repeats=2), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(_errors(values, outcome, splits=Splits(3, 2)), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_single_precision_agrees_with_double(strict_jax, martingale):
     values, outcome, _ = martingale(np.random.default_rng(0), 33, np.geomspace(1, 50, 5), metrics=3)
     single = _errors(values, outcome)
-    folds = _folds(KEY, 33, conditional.FOLDS, conditional.REPEATS)
+    folds = _folds(KEY, 33, *MOST)
     assert single.dtype == np.float32
     with jax.enable_x64(True):
         # Other precisions draw other folds: the same ones are put in.
         prefix = prefix_features(values)
-        held_out = jnp.asarray(np.pad(folds, ((0, 0), (0, 0), (0, 15))))
+        held_out = jnp.asarray(np.pad(folds.reshape(-1, 33), ((0, 0), (0, 15))))
         present = jnp.arange(48) < 33
         z = jnp.pad(jnp.asarray((outcome - outcome.mean()) / outcome.std()), (0, 15))
         last, increments = (
@@ -102,10 +110,10 @@ def test_single_precision_agrees_with_double(strict_jax, martingale):
             jnp.pad(prefix.increments, ((0, 15), (0, 0))),
         )
         double = [
-            conditional._errors_at_depth(a, increments, b, z[None], present, held_out)[0, :, :33]
+            conditional._errors_at_depth(a, increments, b, z[None], present, held_out, 39)[0, :, :33]
             for a, b in zip(last, prefix.until, strict=True)
         ]
-    double = outcome.std() * np.array(double)
+    double = outcome.std() * np.array(double).reshape(5, *MOST[::-1], 33).sum(axis=2)
     np.testing.assert_allclose((single**2).mean(axis=(1, 2)), (double**2).mean(axis=(1, 2)), rtol=1e-3)
 
 
@@ -168,41 +176,73 @@ def test_a_spike_in_one_run_costs_no_more_than_that_run(strict_jax, martingale):
     assert errors[:, :, 7].max() <= (2.01 * np.ptp(outcome)) ** 2
 
 
-def test_above_the_bayes_risk_and_down_to_the_noise(strict_jax, martingale):
-    rng, depths = np.random.default_rng(3), np.geomspace(1, 100, 5)
-    estimates, outcomes = [], []
-    for replicate in range(30):
-        values, outcome, truth = martingale(rng, 48, depths, metrics=2)
-        estimates.append((_errors(values, outcome, jax.random.key(replicate)) ** 2).mean(axis=(1, 2)))
-        outcomes.append(outcome.var())
-    estimates = np.array(estimates)
-    ratio, se = estimates.mean(axis=0) / truth, estimates.std(axis=0) / np.sqrt(len(estimates)) / truth
-    assert (ratio > 1.0 - 2.0 * se).all() and (ratio < 1.4).all()
-    assert 0.01 < estimates[:, -1].mean() < 0.014  # the noise of R is 0.01; its variance about 1
-    assert np.mean(outcomes) > 0.9
+def test_splits_do_not_depend_on_what_else_is_asked_for(martingale):
+    values, outcome, _ = martingale(np.random.default_rng(0), 26, np.geomspace(1, 50, 3))
+    one, other = _both(values, outcome, every=(HALVES, MOST))
+    assert one.shape == (3, 10, 26) and other.shape == (3, 4, 26)
+    keys = jax.random.split(KEY, 2)
+    for found, splits, key in ((one, HALVES, keys[0]), (other, MOST, keys[1])):
+        held_out = np.asarray(conditional._draw_folds(key, jnp.arange(32) < 26, *splits))[:, :, :26]
+        # Where nothing can be predicted a run's error tells which runs it was predicted from.
+        nothing = np.zeros_like(values)
+        alone = _both(nothing, outcome, every=(HALVES, MOST))[0 if splits is HALVES else 1]
+        by_mean = [[outcome[i] - outcome[~own[own[:, i]][0]].mean() for i in range(26)] for own in held_out]
+        np.testing.assert_allclose(alone, np.broadcast_to(by_mean, alone.shape), rtol=1e-4, atol=1e-5)
+        assert np.isfinite(found).all()
 
 
-def test_degrees_of_freedom_tell_how_the_estimates_scatter(strict_jax, martingale):
-    rng, depths = np.random.default_rng(4), np.geomspace(1, 100, 5)
-    risks, nus = [], []
-    for replicate in range(120):
-        values, outcome, _ = martingale(rng, 30, depths, metrics=3)
-        errors = _errors(values, outcome, jax.random.key(replicate))
-        risks.append((errors**2).mean(axis=(1, 2)))
-        nus.append(degrees_of_freedom(errors))
+def _simulated(martingale, replicates, runs, depths, metrics):
+    """Extrapolated estimates and those of four fifths (replicates, D), and the truth."""
+    rng, found, plain = np.random.default_rng(3), [], []
+    for replicate in range(replicates):
+        values, outcome, truth = martingale(rng, runs, depths, metrics=metrics)
+        most, half = _both(values, outcome, jax.random.key(replicate))
+        found.append(extrapolated(most, half))
+        plain.append((most**2).mean(axis=(1, 2)))
+    return [np.array(part) for part in zip(*found, strict=True)], np.array(plain), truth
+
+
+def test_the_bias_of_few_runs_is_removed(strict_jax, martingale):
+    """Before, estimates lie above the Bayes risk, after, about it, with intervals that hold it."""
+    (risk, nu, bias, _), plain, truth = _simulated(martingale, 120, 40, np.geomspace(1, 100, 5), 1)
+    np.testing.assert_allclose(risk * (1.0 + bias), plain, rtol=1e-6)
+    # Depths share the runs, and replicates are independent.
+    over, left = ((estimates / truth).mean(axis=1) for estimates in (plain, risk))
+    assert over.mean() - 1.0 > max(0.08, 3.0 * over.std() / np.sqrt(120))
+    assert abs(left.mean() - 1.0) < 3.0 * left.std() / np.sqrt(120)
+    lower, upper = risk * nu / stats.chi2.ppf(0.95, nu), risk * nu / stats.chi2.ppf(0.05, nu)
+    held = ((lower <= truth) & (truth <= upper)).mean(axis=1)
+    assert abs(held.mean() - 0.9) < 3.0 * held.std() / np.sqrt(120)
+
+
+def test_degrees_of_freedom_and_correlation_tell_how_the_estimates_scatter(strict_jax, martingale):
+    (risk, nu, _, correlation), _, _ = _simulated(martingale, 120, 40, np.geomspace(1, 100, 5), 1)
     # By quartiles, because of rare replicates in which one run is predicted badly; each has an error of about 25%.
-    quartiles = np.quantile(np.log(risks), [0.25, 0.75], axis=0)
+    quartiles = np.quantile(np.log(risk), [0.25, 0.75], axis=0)
     seen = ((quartiles[1] - quartiles[0]) / 1.349) ** 2
-    told = (2.0 / np.array(nus)).mean(axis=0)
+    told = (2.0 / nu).mean(axis=0)
     assert told.mean() == pytest.approx(seen.mean(), rel=0.25)
-    # The regression's own variance counts at depth, where the runs alone would say 0.07.
-    assert told[-2:].mean() == pytest.approx(seen[-2:].mean(), rel=0.2)
     assert (told / seen > 0.5).all() and (told / seen < 2.0).all()
+    pairs = np.triu_indices(5, 1)
+    seen, told = np.corrcoef(np.log(risk).T)[pairs], correlation.mean(axis=0)[pairs]
+    # Draws of the folds, which `correlation` leaves out, make it lower.
+    np.testing.assert_allclose(told, seen, atol=0.3)
+    assert told.mean() == pytest.approx(seen.mean(), abs=0.12) and np.corrcoef(seen, told)[0, 1] > 0.8
 
 
 def test_degrees_of_freedom_of_normal_errors_are_the_runs():
     errors = np.random.default_rng(0).normal(size=(6, 1, 400)) * np.ones((1, 4, 1))
-    np.testing.assert_allclose(degrees_of_freedom(errors), 400.0, rtol=0.1)
+    found = extrapolated(errors, errors)
+    # The fourth moment of 400 normal errors has a standard error of a sixth.
+    assert found.nu.mean() == pytest.approx(400.0, rel=0.1) and (abs(found.nu / 400.0 - 1.0) < 0.5).all()
+    np.testing.assert_array_equal(found.bias, 0.0)
     one_run_fails = errors.copy()
-    one_run_fails[:, :, 0] *= 40.0
-    assert (degrees_of_freedom(one_run_fails) < 20.0).all()
+    one_run_fails[:, :, 0] = 40.0
+    assert (extrapolated(one_run_fails, one_run_fails).nu < 20.0).all()
+
+
+def test_no_more_is_removed_than_training_on_half_of_the_runs_can_cost():
+    errors = np.random.default_rng(0).normal(size=(2, 4, 60))
+    found = extrapolated(errors, 10.0 * errors)
+    np.testing.assert_allclose(found.bias, conditional.MOST_OF_HALF ** (5.0 / 3.0) - 1.0)
+    np.testing.assert_allclose(found.risk * (1.0 + found.bias), (errors**2).mean(axis=(1, 2)))

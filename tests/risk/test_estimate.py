@@ -9,7 +9,7 @@ import pytest
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.risk import RiskEstimates, estimate_risk
-from bayes_prehoc.risk.conditional import cross_fitted_errors, prefix_features
+from bayes_prehoc.risk.conditional import HALVES, MOST, cross_fitted_errors, extrapolated, prefix_features
 from bayes_prehoc.risk.noise import split_outcome_variance
 from bayes_prehoc.runs import SetAside, TaskRuns, Trajectories, read_runs
 
@@ -48,8 +48,10 @@ def test_conditional_is_the_cross_fitted_error_of_the_recorded_outcome(make_task
     task = make_task(n=32)
     got = estimate_risk(_set(task), seed=7)["a"]
     values = np.stack([task.values["accuracy"], task.values["loss"]])[:, :, 1:]
-    errors = cross_fitted_errors(jax.random.key(7), prefix_features(values), jnp.asarray(task.outcome))
-    np.testing.assert_allclose(got.risk, (np.asarray(errors) ** 2).mean(axis=(1, 2)), rtol=1e-3)
+    errors = cross_fitted_errors(jax.random.key(7), prefix_features(values), jnp.asarray(task.outcome), MOST, HALVES)
+    expected = extrapolated(*map(np.asarray, errors))
+    for name in ("risk", "nu", "bias", "correlation"):
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-2, atol=1e-3, err_msg=name)
     assert got.proxy == "conditional" and got.depths.tolist() == [1, 2, 4, 8] and not got.outcome_stands_in
     split = split_outcome_variance(task.outcome_examples)
     assert (got.noise, got.noise_se) == split[2:]

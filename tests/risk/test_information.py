@@ -6,7 +6,7 @@ import pytest
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.risk import estimate_information
-from bayes_prehoc.risk.conditional import Prefix, cross_fitted_errors, prefix_features
+from bayes_prehoc.risk.conditional import MOST, Prefix, cross_fitted_errors, prefix_features
 from bayes_prehoc.risk.information import MOST_AT_ONCE, information
 from bayes_prehoc.risk.laboratory import martingale
 from bayes_prehoc.runs import SetAside, Trajectories
@@ -39,7 +39,9 @@ def test_permutations_are_those_of_the_outcome_alone(monkeypatch):
     nothing = Prefix(np.zeros((1, 24, 1)), np.zeros((24, 0)), np.zeros((1, 0), bool))
 
     def nats(y):
-        before, after = ((np.asarray(cross_fitted_errors(fold_key, p, y)) ** 2).mean((1, 2)) for p in (nothing, prefix))
+        before, after = (
+            (np.asarray(cross_fitted_errors(fold_key, p, y, MOST)[0]) ** 2).mean((1, 2)) for p in (nothing, prefix)
+        )
         return 0.5 * np.log(before / after)
 
     standard = jax.numpy.asarray((outcome - outcome.mean()) / outcome.std(), jax.numpy.float32)

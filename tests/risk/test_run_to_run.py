@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from bayes_prehoc.risk.laboratory import martingale, power_rates, sgd, stopped
-from bayes_prehoc.risk.run_to_run import pooled_excess_kurtosis, spread_variances
+from bayes_prehoc.risk.run_to_run import correlation_of_variances, pooled_excess_kurtosis, spread_variances
 
 NAN = np.nan
 
@@ -126,3 +126,23 @@ def test_relative_variance_of_heavy_tailed_sample_variances(df, n):
     nu = spread(values[:, :1], 6.0 / (df - 4.0))[1][0]
     assert risk.mean() == pytest.approx(df / (df - 2.0), rel=0.01)
     assert risk.var() / risk.mean() ** 2 == pytest.approx(2.0 / nu, rel=0.06)
+
+
+@pytest.mark.parametrize("runs", [8, 60])
+def test_variances_of_the_same_runs_are_correlated(runs):
+    """Paths of independent steps, of which neighbouring depths share most; then values that share nothing."""
+    rng = np.random.default_rng(5)
+    paths = np.cumsum(rng.normal(size=(1500, runs, 4)), axis=2)
+    told = np.mean([correlation_of_variances(values) for values in paths], axis=0)
+    seen = np.corrcoef(paths.var(axis=1, ddof=1).T)
+    np.testing.assert_allclose(told, seen, atol=0.09)
+    unrelated = np.mean([correlation_of_variances(rng.normal(size=(runs, 2))) for _ in range(300)], axis=0)
+    assert unrelated[0, 1] < 1.0 / runs + 0.02 and unrelated[0, 0] == 1.0
+
+
+def test_correlation_needs_runs_that_were_seen_at_both_depths():
+    values = np.random.default_rng(6).normal(size=(6, 3))
+    assert correlation_of_variances(values[:3]) is None
+    values[:3, 2] = np.nan
+    found = correlation_of_variances(values)
+    assert np.isfinite(found).all() and found[0, 2] == 0.0 and (np.diagonal(found) == 1.0).all()
