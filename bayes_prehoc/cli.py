@@ -138,6 +138,9 @@ def probe(
     outcome_size: Annotated[
         int | None, typer.Option(metavar="N", help="Examples that outcomes are measured on. Default: all.")
     ] = None,
+    branches: Annotated[
+        int, typer.Option(metavar="N", help="Continuations of each run from each depth, for the proxy branching.")
+    ] = 0,
     as_json: Json = False,
 ):
     """Run tasks under many seeds and store the runs: built-in ones, or a pretrained model on your data.
@@ -162,7 +165,14 @@ def probe(
         return
     given = {"--model": model, "--data": data, "--eval": evaluation, "--text": text, "--label": label}
     if not any(value is not None for value in given.values()):
-        _show_runs(_probe(tasks or bp.suite(), parse_seeds(seeds), store), store, as_json)
+        by_name = {spec.name: spec for spec in bp.suite()}
+        # `probe` complains of names that it does not know.
+        chosen = [by_name.get(name, name) for name in tasks or by_name]
+        if branches:
+            chosen = [
+                spec if isinstance(spec, str) else dataclasses.replace(spec, branches=branches) for spec in chosen
+            ]
+        _show_runs(_probe(chosen, parse_seeds(seeds), store), store, as_json)
         return
     check_together(given, tasks)
     texts = bp.TextData(
@@ -191,6 +201,7 @@ def probe(
         train_size=train_size,
         probe_size=probe_size,
         outcome_size=outcome_size,
+        branches=branches,
     )
     _show_runs(_probe([spec], parse_seeds(seeds), store), store, as_json)
 

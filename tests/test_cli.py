@@ -436,6 +436,19 @@ def test_probe_stores_runs_and_does_not_repeat_them(tmp_path, monkeypatch):
     assert (code, again) == (0, out)
 
 
+def test_probed_runs_are_forked_where_that_is_asked_for(tmp_path, monkeypatch):
+    specs = quick_suite()
+    monkeypatch.setattr(bp, "suite", lambda: specs)
+    store = str(tmp_path / "runs.db")
+    assert run("probe", specs[0].name, "--seeds", "3", "--branches", "2", "--store", store)[0] == 0
+    (runs,) = bp.read_runs(store)
+    assert runs.forked.shape == (3, len(runs.depths) - 1, 2)
+    code, _, err = run("probe", specs[0].name, "--seeds", "3", "--branches", "1", "--store", store)
+    assert code == 2 and "branches" in err and "Traceback" not in err
+    code, _, err = run("probe", "nothing", "--branches", "2", "--store", store)
+    assert code == 2 and "no task 'nothing'" in err
+
+
 def test_a_pretrained_model_is_probed_on_texts(tmp_path, tiny_model):
     """Columns by name with a header and by position without one."""
     rng = np.random.default_rng(0)
