@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 __all__ = [
+    "alpha_bounds",
     "decay",
     "envelope",
     "frontier",
@@ -38,6 +39,11 @@ __all__ = [
 
 Number = int | float | Float[Array | np.ndarray, "..."]
 Result = Float[Array, "..."]
+
+
+def alpha_bounds(proxy: str) -> tuple[float, float]:
+    """Bounds of alpha: (0, 4) for the spread, (-1, 4) for the remaining risk."""
+    return (0.0, 4.0) if proxy == "run_to_run" else (-1.0, 4.0)
 
 
 def decay(

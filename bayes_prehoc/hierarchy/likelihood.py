@@ -31,7 +31,6 @@ from bayes_prehoc import theory
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
 
 __all__ = [
-    "alpha_bounds",
     "alpha_of_rate",
     "copula_log_density",
     "cube_root",
@@ -50,14 +49,9 @@ NEVER_IDENTICAL = 0.9995
 """Upper bound of the correlation of neighbours, so that the copula stays proper in float32."""
 
 
-def alpha_bounds(proxy: str) -> tuple[float, float]:
-    """Bounds of alpha: (0, 4) for the spread, (-1, 4) for the remaining risk."""
-    return (0.0, 4.0) if proxy == "run_to_run" else (-1.0, 4.0)
-
-
 def alpha_of_rate(rate, proxy: str):
     """Alpha from its unbounded latent."""
-    low, high = alpha_bounds(proxy)
+    low, high = theory.alpha_bounds(proxy)
     return low + (high - low) * jax.nn.sigmoid(rate)
 
 

@@ -3,6 +3,7 @@
 A proxy's own module knows arrays; here is what a task's runs give it, and what a reader must know of the result.
 """
 
+import dataclasses
 import functools
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +17,7 @@ from bayes_prehoc.risk import branching, conditional, run_to_run
 from bayes_prehoc.risk.estimates import LeftOut, TaskEstimates
 from bayes_prehoc.risk.noise import split_outcome_variance
 from bayes_prehoc.risk.observed import LARGEST, complete_runs, fork_table, prefix_table, spread_table, why_too_few
-from bayes_prehoc.risk.rising import find_rise
+from bayes_prehoc.risk.regular import regular_phase
 from bayes_prehoc.runs.depths import SHARE, agreeing
 from bayes_prehoc.runs.trajectories import metric_kind
 
@@ -92,7 +93,7 @@ def _run_to_run_of(task, table, kurtosis):
         left_out=tuple(sorted(left_out, key=lambda left: left.depth)),
         flags=flags,
     )
-    return _if_decaying(estimates)
+    return _in_the_regular_phase(estimates)
 
 
 def forks_of(task):
@@ -135,7 +136,7 @@ def _branching_of(task, table):
         left_out=table.left_out,
         flags=flags,
     )
-    return _if_decaying(estimates)
+    return _in_the_regular_phase(estimates)
 
 
 def with_conditional(tasks, seed):
@@ -156,17 +157,49 @@ def small_regressions():
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def _if_decaying(estimates):
-    """The estimates, or the reason why no decay can describe them."""
-    rise = find_rise(estimates.risk, estimates.nu)
-    if rise is None:
+def _in_the_regular_phase(estimates):
+    """The estimates at depths where a law of decay holds, or the reason why none does."""
+    depths, risk = estimates.depths, estimates.risk
+    phase = regular_phase(depths, risk, estimates.nu, estimates.horizon, estimates.proxy, estimates.correlation)
+    early, late = phase.before > 0.5, phase.after > 0.5
+    used = ~early & ~late
+    # What grows beyond all that is left of it lies open at the horizon, whatever the law says.
+    if phase.never > 0.5 or used.sum() < 2 or risk[late].max(initial=0.0) > risk[used].max():
+        probability = phase.never if phase.never > 0.5 else phase.after[-1]
+        return _why_no_decay(estimates, probability)
+    if used.all():
         return estimates
-    foot, top = (f"{np.sqrt(estimates.risk[i]):.3g} at {estimates.depths[i]:g}" for i in (rise.foot, rise.top))
-    chance = f"p = {rise.p_value:.1g}" if rise.p_value > 0.0 else "p < 1e-300"
-    what = {"run_to_run": "spread", "branching": "spread of continuations"}.get(estimates.proxy, "prediction error")
+    what = _SPREADS[estimates.proxy]
+    left_out = [
+        *(LeftOut(float(c), f"its {what} rises here, before the law of decay (probability {p:.2f})")
+          for c, p in zip(depths[early], phase.before[early], strict=True)),
+        *(LeftOut(float(c), f"its {what} grows here, outside the law of decay (probability {p:.2f})")
+          for c, p in zip(depths[late], phase.after[late], strict=True)),
+    ]  # fmt: skip
+    growing = [f"its {what} grows after {depths[used][-1]:g}, which no law of decay describes"] if late.any() else []
+    return dataclasses.replace(
+        estimates,
+        depths=depths[used],
+        risk=risk[used],
+        nu=estimates.nu[used],
+        bias=None if estimates.bias is None else estimates.bias[used],
+        correlation=None if estimates.correlation is None else estimates.correlation[np.ix_(used, used)],
+        left_out=tuple(sorted([*estimates.left_out, *left_out], key=lambda left: left.depth)),
+        flags=(*estimates.flags, *growing),
+    )
+
+
+_SPREADS = {"run_to_run": "spread", "branching": "spread of continuations", "conditional": "prediction error"}
+
+
+def _why_no_decay(estimates, probability):
+    depths, risk = estimates.depths, estimates.risk
+    top = int(np.argmax(risk / np.minimum.accumulate(risk)))
+    foot = int(np.argmin(risk[: top + 1]))
+    low, high = (f"{np.sqrt(risk[i]):.3g} at {depths[i]:g}" for i in (foot, top))
     return (
-        f"its {what} rises with depth (from {foot} to {top}, in units of {estimates.metric}) beyond its sampling error "
-        f"({chance}), which no decay of risk describes"
+        f"its {_SPREADS[estimates.proxy]} rises with depth (from {low} to {high}, in units of {estimates.metric}; "
+        f"probability {probability:.2f}), which no law of decay describes"
     )
 
 
@@ -247,7 +280,7 @@ def _conditional_of(task, key):
         left_out=tuple(sorted(left_out, key=lambda left: left.depth)),
         flags=[*flags, *why_none],
     )
-    return _if_decaying(estimates)
+    return _in_the_regular_phase(estimates)
 
 
 def _outcome_noise(task, outcome):

@@ -10,13 +10,13 @@ import pytest
 
 from bayes_prehoc.hierarchy import fit
 from bayes_prehoc.hierarchy.evaluator import Evaluator
-from bayes_prehoc.hierarchy.likelihood import alpha_bounds
 from bayes_prehoc.hierarchy.model import weak_prior
 from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 from bayes_prehoc.hierarchy.start import find_reference
 from bayes_prehoc.hierarchy.target import Target
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
+from bayes_prehoc.theory import alpha_bounds
 
 HORIZON, SCALE = 400.0, 0.9
 

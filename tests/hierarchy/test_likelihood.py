@@ -86,7 +86,7 @@ def test_a_tasks_likelihood_is_margins_times_copula(make, proxy):
     onset, misfit = np.exp(truth.log_onset), float(truth.misfit)
     latents = tuple(jnp.asarray(v) for v in (truth.level, truth.share, truth.rate))
     got = task_log_likelihood(latents, onset, misfit, truth.dependence, jnp.zeros(3), data, proxy)
-    low, high = likelihood.alpha_bounds(proxy)
+    low, high = theory.alpha_bounds(proxy)
     for row in range(3):
         depth, log_risk = (np.asarray(a[:, row], float) for a in (data.depth, data.log_risk))
         u0, share = np.exp(truth.level[row]), 1 / (1 + np.exp(-truth.share[row]))

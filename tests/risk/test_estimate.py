@@ -24,8 +24,13 @@ def _says(task, words):
     return any(words in flag for flag in task.flags)
 
 
+def spread_like(curve, runs, seed=0):
+    """Values (runs, D) of accuracy whose standard deviations are a curve's, about as each depth by itself."""
+    return 0.7 + 0.05 * np.asarray(curve) * np.random.default_rng(seed).normal(size=(runs, len(curve)))
+
+
 def test_run_to_run_is_the_variance_at_shared_depths(make_task):
-    task = make_task(n=12, examples=False)
+    task = make_task(n=12, examples=False, values={"accuracy": spread_like([2.0, 1.4, 1.0, 0.7, 0.5], 12)})
     estimates = estimate_risk(_set(task))
     assert isinstance(estimates, RiskEstimates) and estimates.proxy == "run_to_run" and len(estimates) == 1
     got = estimates["a"]
@@ -42,6 +47,29 @@ def test_run_to_run_is_the_variance_at_shared_depths(make_task):
         True,
     )
     assert (got.horizon, got.horizon_assumed, got.flags) == (8.0, False, ())
+
+
+def test_depths_outside_the_law_are_left_out_and_said(make_task):
+    depths = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0])
+    curve = np.array([0.02, 1.0, 0.8, 0.6, 0.5, 0.4, 0.6, 0.9])
+    task = make_task(n=200, depths=depths, examples=False, values={"accuracy": spread_like(curve, 200)})
+    got = estimate_risk(_set(task), proxy="run_to_run")["a"]
+    assert got.depths.tolist() == [2, 4, 8, 16, 32] and len(got.risk) == len(got.nu) == 5
+    assert got.correlation.shape == (5, 5)
+    early, *late = got.left_out
+    assert early.depth == 1 and early.reason.startswith("its spread rises here, before the law of decay")
+    assert [left.depth for left in late] == [64, 128]
+    assert all(left.reason.startswith("its spread grows here, outside the law") for left in late)
+    assert _says(got, "its spread grows after 32")
+
+
+def test_a_spread_that_ends_higher_than_all_of_its_decay_is_set_aside(make_task):
+    """As on a task that groks: the decay before says nothing of what is open at the end."""
+    curve = np.array([1.0, 0.8, 0.6, 0.5, 0.4, 8.0, 9.0])
+    values = {"accuracy": spread_like(curve, 200)}
+    task = make_task(n=200, depths=2.0 ** np.arange(7), examples=False, values=values)
+    with pytest.raises(InputError, match="its spread rises with depth .from 0.018.* at 16 to 0.4.* at 64"):
+        estimate_risk(_set(task), proxy="run_to_run")
 
 
 def test_conditional_is_the_cross_fitted_error_of_the_recorded_outcome(make_task):
@@ -366,8 +394,8 @@ def test_none_of_many_names_a_few(make_task):
 def test_recorded_lora_runs_give_spreads(data_folder):
     runs = read_runs(data_folder / "runs" / "mlperf_llama2_70b_lora.csv", depth_unit="sample")
     estimates = estimate_risk(runs)
-    assert estimates.proxy == "run_to_run" and len(estimates) == 98
-    assert [task.task.rsplit(":")[-1] for task in estimates.set_aside] == ["009"]
+    assert estimates.proxy == "run_to_run" and len(estimates) == 97
+    assert [task.task.rsplit(":")[-1] for task in estimates.set_aside] == ["009", "020"]
     assert all("rises with depth" in task.reason for task in estimates.set_aside)
     for got in estimates:
         value = runs[got.task].values["eval_loss"][:, np.isin(runs[got.task].depths, got.depths)]
