@@ -42,6 +42,7 @@ FEW_FORKED = 10
 NO_ERROR = 1e-6
 """Mean squared error, relative to the variance of R, that the smallest penalty and float32 cannot tell from none."""
 TOO_FEW_GO_ON = "too few runs go on to allow for those that stopped"
+_SPREADS = {"run_to_run": "spread", "branching": "spread of continuations", "conditional": "prediction error"}
 NEAR_ZERO = 0.01
 """Mean of the outcome over its standard deviation, below which it is no scale."""
 
@@ -187,9 +188,6 @@ def _in_the_regular_phase(estimates):
         left_out=tuple(sorted([*estimates.left_out, *left_out], key=lambda left: left.depth)),
         flags=(*estimates.flags, *growing),
     )
-
-
-_SPREADS = {"run_to_run": "spread", "branching": "spread of continuations", "conditional": "prediction error"}
 
 
 def _why_no_decay(estimates, probability):
