@@ -8,18 +8,6 @@ __all__ = ["suite", "suite_task"]
 _DIGITS = {"data": "digits-high", "backbone": "digits-low"}
 _CANCER = {"data": "cancer", "backbone": "cancer-features", "train_size": 160, "outcome_size": 280}
 _WINE = {"data": "wine", "backbone": "wine-features", "train_size": 48, "outcome_size": 90}
-_GROKKING = {
-    "data": "modular-addition",
-    "backbone": "modular-memorised",
-    "metric": "exact_match",
-    "head": "kept",
-    "train_size": 3600,
-    "probe_size": 2800,
-    "outcome_size": 3000,
-    "weight_decay": 1.0,
-    "schedule": "linear",
-    "n_depths": 16,
-}
 
 _TASKS = (
     ProbeSpec(
@@ -115,19 +103,20 @@ _TASKS = (
     ),
     ProbeSpec(
         name="grokking",
-        **_GROKKING,
+        data="modular-addition",
+        backbone="modular-memorised",
+        metric="exact_match",
+        head="kept",
+        train_size=3600,
+        probe_size=2800,
+        outcome_size=3000,
         steps=260,
         batch_size=160,
         learning_rate=1e-2,
+        weight_decay=1.0,
+        schedule="linear",
+        n_depths=16,
         description="Addition modulo 97 from a decoder that memorised the training pairs, while it finds the rule.",
-    ),
-    ProbeSpec(
-        name="grokking-fast",
-        **_GROKKING,
-        steps=240,
-        batch_size=320,
-        learning_rate=1.3e-2,
-        description="The same decoder at a higher learning rate and in larger batches: most of the rule is found.",
     ),
 )
 
