@@ -254,7 +254,7 @@ def extrapolated(most: Float[np.ndarray, "D R n"], half: Float[np.ndarray, "D Q 
 
     .. math:: \log L = \log L_{4n/5} - w \log \frac{L_{n/2}}{L_{4n/5}}, \qquad w = \frac{1/2}{4/5 - 1/2} .
 
-    nu is 2 over the relative variance of this. Of the runs: that of what each contributes, with the kurtosis of the
+    whose second term is made a line over the depths. nu is 2 over the relative variance of this. Of the runs: that of what each contributes, with the kurtosis of the
     squared errors, pooled over depths, shrunk towards the normal distribution's by `NORMAL_RUNS` runs. Of the draws of
     the folds: that of their means.
 
@@ -268,10 +268,13 @@ def extrapolated(most: Float[np.ndarray, "D R n"], half: Float[np.ndarray, "D Q 
     squared, of_halves = (errors.astype(np.float64) ** 2 for errors in (most, half))
     by_run, halves_by_run = squared.mean(axis=1), of_halves.mean(axis=1)
     level, level_of_halves = by_run.mean(axis=1), halves_by_run.mean(axis=1)
-    log_bias = weight * np.log(np.minimum(level_of_halves / level, MOST_OF_HALF))
+    # Over depths the bias is a line: it changes slowly, and estimates of neighbouring depths stay as alike as they are.
+    line = np.vander(np.arange(len(most)), 2)
+    smooth = weight * line @ np.linalg.pinv(line)
+    log_bias = smooth @ np.log(np.minimum(level_of_halves / level, MOST_OF_HALF))
 
     shares, shares_of_halves = by_run / level[:, None], halves_by_run / level_of_halves[:, None]
-    influence = shares - weight * (shares_of_halves - shares)
+    influence = shares - smooth @ (shares_of_halves - shares)
     kurtosis = shares.var(axis=1, ddof=1).mean()
     shrunk = (runs * kurtosis + NORMAL_RUNS * 2.0) / (runs + NORMAL_RUNS)
     of_runs = influence.var(axis=1, ddof=1) * shrunk / kurtosis / runs
