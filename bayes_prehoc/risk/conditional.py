@@ -254,9 +254,9 @@ def extrapolated(most: Float[np.ndarray, "D R n"], half: Float[np.ndarray, "D Q 
 
     .. math:: \log L = \log L_{4n/5} - w \log \frac{L_{n/2}}{L_{4n/5}}, \qquad w = \frac{1/2}{4/5 - 1/2} .
 
-    whose second term is made a line over the depths. nu is 2 over the relative variance of this. Of the runs: that of what each contributes, with the kurtosis of the
-    squared errors, pooled over depths, shrunk towards the normal distribution's by `NORMAL_RUNS` runs. Of the draws of
-    the folds: that of their means.
+    whose second term is made a line over the depths. nu is 2 over the relative variance of this. Of the runs: that of
+    what each contributes, with the kurtosis of the squared errors, pooled over depths, shrunk towards the normal
+    distribution's by `NORMAL_RUNS` runs. Of the draws of the folds: that of their means.
 
     Parameters
     ----------
