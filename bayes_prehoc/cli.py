@@ -165,13 +165,9 @@ def probe(
         return
     given = {"--model": model, "--data": data, "--eval": evaluation, "--text": text, "--label": label}
     if not any(value is not None for value in given.values()):
-        by_name = {spec.name: spec for spec in bp.suite()}
+        by_name = {spec.name: dataclasses.replace(spec, branches=branches) for spec in bp.suite()}
         # `probe` complains of names that it does not know.
         chosen = [by_name.get(name, name) for name in tasks or by_name]
-        if branches:
-            chosen = [
-                spec if isinstance(spec, str) else dataclasses.replace(spec, branches=branches) for spec in chosen
-            ]
         _show_runs(_probe(chosen, parse_seeds(seeds), store), store, as_json)
         return
     check_together(given, tasks)

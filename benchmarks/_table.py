@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Figure", "machine", "write_figures"]
+__all__ = ["Figure", "machine", "print_figures", "write_figures"]
 
 
 class Figure(NamedTuple):
@@ -25,6 +25,13 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = ", ".join(f"{name} {version(name)}" for name in ("bayes-prehoc", "jax", "numpyro"))
     return f"{_processor()}, {cores} cores, {platform.system()}; Python {platform.python_version()}, {versions}"
+
+
+def print_figures(figures: list[Figure]) -> None:
+    """A line for each, with its target where it has one."""
+    for figure in figures:
+        verdict = "" if figure.met is None else f"   target {figure.target}: {'met' if figure.met else 'NOT MET'}"
+        print(f"{figure.name}: {figure.value:.3f} {figure.unit}{verdict}")
 
 
 def write_figures(path: str | Path | None, figures: list[Figure]) -> None:

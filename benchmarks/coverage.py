@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from _table import Figure, machine, write_figures
+from _table import Figure, machine, print_figures, write_figures
 from tqdm.auto import tqdm
 
 from bayes_prehoc import theory
@@ -165,9 +165,7 @@ def print_table(size: Size, results: list[dict], found: list[Figure]) -> None:
         cells = [clustered([r["covered"][q] for r in results if r["seeds"] == n_seeds]) for q in QUANTITIES]
         print(f"{n_seeds:>10}" + "".join(f"{value:>10.3f} ({error:.3f})" for value, error in cells))
     print()
-    for figure in found:
-        verdict = "" if figure.met is None else f"   target {figure.target}: {'met' if figure.met else 'NOT MET'}"
-        print(f"{figure.name}: {figure.value:.3f} {figure.unit}{verdict}")
+    print_figures(found)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from _table import Figure, machine, write_figures
+from _table import Figure, machine, print_figures, write_figures
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
@@ -52,8 +52,6 @@ PROMISED = 0.86, 0.94
 EXPONENT_SLACK = 0.05
 AT_ONCE = 10
 """Replicates of one line that is kept."""
-
-
 STOPPING = "stop at target"
 
 
@@ -293,9 +291,7 @@ def main() -> None:
     rows = {cell: row(results) for cell, results in run(size, options.keep).items()}
     print_table(size, rows)
     found = figures(size, rows, judged=options.size == "full")
-    for figure in found:
-        verdict = "" if figure.met is None else f"   target {figure.target}: {'met' if figure.met else 'NOT MET'}"
-        print(f"{figure.name}: {figure.value:.3f} {figure.unit}{verdict}")
+    print_figures(found)
     write_figures(options.json, found)
 
 

@@ -94,8 +94,8 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
     rng = generator(rng_key)
     target = evaluator.target
 
-    def arguments_at(frame: Frame, rule=RULES[0]) -> Arguments:
-        return Arguments.by_rule(groups_by_depths(data, frame), data, rule)
+    def arguments_at(frame: Frame) -> Arguments:
+        return Arguments.by_rule(groups_by_depths(data, frame), data, RULES[0])
 
     def moved(frame: Frame, found: Weighted):
         """The frame that draws of the hyperparameters call for, and the draws."""
