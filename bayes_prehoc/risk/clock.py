@@ -7,7 +7,8 @@ Measured by the sum of those so far,
 .. math:: u(c) = \int_0^c (\eta / \eta_{max})^2,
 
 in steps at the highest rate, runs under different schedules share one law there, V_opt = K (u_T - u), where in steps a
-cooldown bends it. Between recorded depths the rate is taken to be linear, before the first one constant.
+cooldown bends it (`one_law` tests that). Between recorded depths the rate is taken to be linear, before the first one
+constant.
 
 Source: Proposition 5.1 of arXiv 2606.17649, for steps that fall as a power.
 """
@@ -26,6 +27,8 @@ __all__ = ["RATE", "in_noise_time", "noise_time"]
 RATE = "learning_rate"
 """Metric that holds the learning rate at each depth, as probes record it."""
 UNIT = "step at the highest rate"
+ASKED = 2000
+"""Depths at which a rate that is given as a function is asked for, beside those of the runs."""
 
 
 def noise_time(
@@ -60,7 +63,8 @@ def in_noise_time(runs: Trajectories, rates: Callable[[np.ndarray], np.ndarray] 
     ----------
     runs : Trajectories
     rates : callable, optional
-        Learning rates (D,) at depths (D,), for all tasks. Default: what was recorded as "learning_rate".
+        Learning rates (N,) at increasing depths (N,) up to the horizon, for all tasks. Default: what was recorded as
+        "learning_rate", at the depths of the runs; a schedule that bends between them is better given.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def _retimed(task: TaskRuns, rates) -> TaskRuns:
     where = f"task {task.task!r}"
     if task.depth_unit == UNIT:
         raise InputError("its depths are in the time of the noise already", where, "Leave them.")
-    at, rate = (task.depths, np.asarray(rates(task.depths), np.float64)) if rates else _recorded(task, where)
+    at, rate = _asked(task, rates) if rates else _recorded(task, where)
     if rate.shape != at.shape or not (np.isfinite(rate) & (rate >= 0.0)).all() or not (rate > 0.0).any():
         raise InputError("its learning rates are not finite and positive", where, "Give one for each depth.")
     last = max(task.horizon, task.depths[-1])
@@ -95,6 +99,12 @@ def _retimed(task: TaskRuns, rates) -> TaskRuns:
         depth_unit=UNIT,
         notes=(*task.notes, f"depths are the integral of (learning rate / its maximum)^2 over {task.depth_unit}s"),
     )
+
+
+def _asked(task, rates):
+    """The rate at depths that lie close enough to see a schedule's bends between those of the runs."""
+    at = np.union1d(np.linspace(0.0, max(task.horizon, task.depths[-1]), ASKED + 1)[1:], task.depths)
+    return at, np.asarray(rates(at), np.float64)
 
 
 def _recorded(task, where):
