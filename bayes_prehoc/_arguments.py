@@ -35,6 +35,7 @@ __all__ = [
     "OutcomeData",
     "Posteriors",
     "Proxy",
+    "RiskMetric",
     "RunsFile",
     "Seed",
     "Seeds",
@@ -74,6 +75,10 @@ RATE_HELP = "Default: 5e-5 for full, 1e-3 for lora, 1e-2 for head."
 METRIC_HELP = "accuracy, f1, matthews, exact_match or loss. Default: accuracy of classes, else loss."
 RunsFile = Annotated[str, typer.Argument(metavar="RUNS", help="Runs: a CSV, TSV, Parquet file or a run store (.db).")]
 Outcome = Annotated[str | None, typer.Option(metavar="METRIC", help="The metric that a full run is judged by.")]
+RiskMetric = Annotated[
+    str | None,
+    typer.Option("--metric", metavar="METRIC", help="The metric whose risk is estimated. Default: the outcome's."),
+]
 DepthUnit = Annotated[str, typer.Option(metavar="UNIT", help="Unit of the column 'step': step, epoch, sample, token.")]
 Horizon = Annotated[
     float | None, typer.Option(metavar="DEPTH", help="Depth at which a full run ends. Default: the deepest seen.")

@@ -2,9 +2,10 @@
 
 import math
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable
 
-__all__ = ["fit_text", "interval_text", "listing", "plan_text", "set_aside_lines"]
+__all__ = ["comparison_text", "fit_text", "interval_text", "listing", "plan_text", "set_aside_lines"]
 
 REGIMES = ("static-sufficient", "dynamic-critical", "noise-dominant")
 WIDTH = 110
@@ -53,6 +54,25 @@ def fit_text(posterior) -> str:
     return "\n".join([*lines, *set_aside_lines(posterior.estimates.set_aside)])
 
 
+def comparison_text(comparison) -> str:
+    """What every proxy says of each task, and what that comes to."""
+    from bayes_prehoc.report.proxies import MEANINGS, task_words
+
+    lines = [_paragraph(proxy, MEANINGS[proxy]) for proxy in comparison.estimates]
+    reading = "Estimates [90% intervals], in the metric's unit squared; in brackets where no law of decay holds."
+    lines += [reading, "Information of the prefix about the outcome, in nats, with its standard error and p-value."]
+    for task in comparison.tasks:
+        rows = _estimates_by_depth(comparison, task)
+        columns = ["depth", *comparison.estimates, "information", "p"]
+        columns = [column for column in columns if any(column in row for row in rows)]
+        table = listing([dict.fromkeys(columns, "-") | row for row in rows], columns)
+        words = [textwrap.fill(words, WIDTH, subsequent_indent="  ") for words in task_words(comparison, task)]
+        lines += ["", task, table, *words]
+    refused = [_paragraph(f"No estimates of {what}", reason) for what, reason in comparison.refused.items()]
+    aside = [f for found in comparison.estimates.values() for f in set_aside_lines(found.set_aside)]
+    return "\n".join([*lines, "", *refused, *dict.fromkeys(aside)]).rstrip()
+
+
 def plan_text(made) -> str:
     """The tables of tasks, with what one must know to read them."""
     tasks = made.tasks
@@ -98,6 +118,23 @@ def set_aside_lines(set_aside) -> list[str]:
     shown = [_paragraph(f"Set aside: {s.task}", s.reason) for s in set_aside[:SHOWN]]
     more = len(set_aside) - SHOWN
     return shown + ([f"... and {more} more (all of them with --json)"] if more > 0 else [])
+
+
+def _estimates_by_depth(comparison, task):
+    """A row of cells for each depth at which any proxy estimates a task."""
+    from bayes_prehoc.planning import Interval
+
+    rows = defaultdict(dict)
+    for whole, around in ((comparison.frame, "{}"), (comparison.outside, "({})")):
+        for cells in whole[whole["task"] == task].to_dict("records"):
+            numbers = Interval(cells["risk"], cells["lower"], cells["upper"])
+            rows[cells["depth"]][cells["proxy"]] = around.format(interval_text(numbers))
+    if comparison.information is not None:
+        told = comparison.information.frame
+        for cells in told[told["task"] == task].to_dict("records"):
+            rows[cells["depth"]] |= {"information": f"{cells['nats']:.2f} ({cells['se']:.2f})"}
+            rows[cells["depth"]] |= {"p": f"{cells['p_value']:.2g}"}
+    return [{"depth": f"{depth:g}"} | rows[depth] for depth in sorted(rows)]
 
 
 def _answers(tasks, metrics, units):

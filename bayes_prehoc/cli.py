@@ -38,6 +38,7 @@ from bayes_prehoc._arguments import (
     OutcomeData,
     Posteriors,
     Proxy,
+    RiskMetric,
     RunsFile,
     Seed,
     Seeds,
@@ -61,7 +62,7 @@ from bayes_prehoc._console import (
     say,
 )
 from bayes_prehoc._programs import keep_programs
-from bayes_prehoc._terminal import fit_text, listing, plan_text, set_aside_lines
+from bayes_prehoc._terminal import comparison_text, fit_text, listing, plan_text, set_aside_lines
 from bayes_prehoc.errors import InputError
 
 __all__ = ["main"]
@@ -239,14 +240,54 @@ def ingest(
 
 
 @app.command()
+def estimate(
+    runs_file: RunsFile,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="proxies.html or proxies.json, by its ending; may be repeated."),
+    ] = None,
+    outcome: Outcome = None,
+    metric: RiskMetric = None,
+    permutations: Annotated[
+        int, typer.Option(metavar="N", help="Of the test whether watching tells anything; 19 or more.")
+    ] = 199,
+    depth_unit: DepthUnit = "step",
+    horizon: Horizon = None,
+    higher_is_better: HigherIsBetter = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Estimate the risk at each depth by every proxy that the runs allow, and say where they agree.
+
+    Nothing is fitted: these are the estimates that 'fit' takes its own from, and beside them what watching a run tells
+    of its outcome, with a permutation test.
+
+    \b
+    Examples:
+      bayes-prehoc estimate runs.db
+      bayes-prehoc estimate runs.csv --outcome accuracy --out proxies.html
+    """
+    from bayes_prehoc.risk import compare_proxies
+
+    for file in out or ():
+        check_output(file, ".html", ".json")
+    runs = bp.read_runs(
+        runs_file, outcome=outcome, depth_unit=depth_unit, horizon=horizon, higher_is_better=higher_is_better
+    )
+    options = {"metric": metric, "permutations": permutations, "seed": seed}
+    found = patiently("still estimating", lambda: compare_proxies(runs, **options))
+    for file in out or ():
+        bp.write_report(found, file)
+        say(f"written: {file}")
+    print_out(as_document(found.to_dict()) if as_json else comparison_text(found))
+
+
+@app.command()
 def fit(
     runs_file: RunsFile,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to save the posterior, such as post.nc.")],
     outcome: Outcome = None,
-    metric: Annotated[
-        str | None,
-        typer.Option("--metric", metavar="METRIC", help="The metric whose risk is estimated. Default: the outcome's."),
-    ] = None,
+    metric: RiskMetric = None,
     proxy: Proxy = "auto",
     depth_unit: DepthUnit = "step",
     horizon: Horizon = None,

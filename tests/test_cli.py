@@ -181,6 +181,9 @@ MISTAKES = [
     ("probe --seeds none", ["--seeds", "none"]),
     ("probe --store nowhere/r.db", ["nowhere"]),
     ("probe --store runs.csv", ["runs.csv"]),
+    ("estimate absent.csv", ["absent.csv"]),
+    ("estimate runs.csv --out p.txt", ["p.txt"]),
+    ("estimate runs.csv --permutations 3", ["3 permutations"]),
     ("ingest absent.csv --store r.db", ["absent.csv"]),
     ("ingest runs.csv --store runs.csv", ["runs.csv"]),
     ("ingest runs.csv --store r.db --attributes one_seed.csv", ["one_seed.csv"]),
@@ -210,6 +213,17 @@ def test_the_commands_of_the_readme_answer(here, said):
     assert "2 tasks" in fitted[2] and "passed the gate" in fitted[2]
     assert "wide" in planned[1] and "tolerance" in planned[1]
     assert (here / "report.html").read_text().lstrip().startswith("<!")
+
+
+def test_estimate_shows_every_proxy_and_writes_what_is_asked(here, tmp_path):
+    page, numbers = tmp_path / "p.html", tmp_path / "p.json"
+    command = ("estimate", "runs.csv", "--permutations", "19")
+    code, out, err = run(*command, "--out", str(page), "--out", str(numbers))
+    assert code == 0 and str(page) in err and "wide" in page.read_text()
+    for words in ("conditional: how well", "narrow", "information", "p = 0.05", "No estimates of branching"):
+        assert words in out
+    code, out, _ = run(*command, "--json")
+    assert code == 0 and json.loads(out) == json.loads(numbers.read_text())
 
 
 def test_plan_as_json_holds_what_a_machine_needs(here):

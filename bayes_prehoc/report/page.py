@@ -8,23 +8,17 @@ import base64
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from collections import defaultdict
-from importlib import resources
-from importlib.metadata import version
-from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
-from bayes_prehoc._files import share_as_usual
-from bayes_prehoc.errors import InputError
-from bayes_prehoc.report import text
+from bayes_prehoc.report import rendering, text
 from bayes_prehoc.report.charts import decay_chart, depth_dots, depth_strip, phase_chart
 from bayes_prehoc.report.charts.decay import curve_without_noise
 from bayes_prehoc.report.charts.depths import DOTS, depth_axis
 from bayes_prehoc.report.compare import plans_beside
+from bayes_prehoc.report.proxies import render_comparison
+from bayes_prehoc.risk import Comparison
 
 __all__ = ["render_page", "write_report"]
 
@@ -34,7 +28,6 @@ MANY = 12
 LISTED = 6
 """As many depths of a task are listed one by one."""
 _FIGURES = {"c_star": "c*", "best_depth": "best depth", "c_cheap": "cheap depth", "L(c_T)": "risk at the end"}
-_VERSIONS = ("bayes-prehoc", "jax", "numpyro", "arviz-stats", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +39,14 @@ class _Group:
 
 
 def write_report(plan, path, *, compare=()) -> None:
-    """Write a plan as a page or as JSON.
+    """Write a plan, or a comparison of proxies, as a page or as JSON.
 
     Parameters
     ----------
-    plan : Plan
-        What `bp.plan` made.
+    plan : Plan or risk.Comparison
+        What `bp.plan` or `risk.compare_proxies` made.
     path : str or Path
-        Ends in .html: one self-contained page that works offline. Ends in .json: `plan.to_dict()` as strict JSON.
+        Ends in .html: one self-contained page that works offline. Ends in .json: its `to_dict()` as strict JSON.
         Its folder must exist; an existing file is replaced only when the new one is complete.
     compare : sequence of Posterior
         Posteriors of other proxies for the same tasks. The page shows them beside the plan's own: dashed in the decay
@@ -65,19 +58,14 @@ def write_report(plan, path, *, compare=()) -> None:
         If the ending is another one, the folder does not exist or cannot be written to, or a posterior in `compare`
         shares no task with the plan.
     """
-    path = Path(path)
-    ending = path.suffix.lower()
-    if ending not in (".html", ".htm", ".json"):
-        raise InputError(f"{str(path)!r} has an unknown ending", "path", "Name a file in .html or .json.")
-    if not path.parent.is_dir():
-        raise InputError("its folder does not exist", str(path), f"Create {path.parent} first.")
-    if path.is_dir():
-        raise InputError("is a folder", str(path), "Name a file in it.")
-    if ending == ".json":
-        content = json.dumps(plan.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    else:
+    path, is_page = rendering.checked_path(path)
+    if is_page and isinstance(plan, Comparison):
+        content = render_comparison(plan)
+    elif is_page:
         content = render_page(plan, compare=compare)
-    _replace(path, content)
+    else:
+        content = json.dumps(plan.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    rendering.replace(path, content)
 
 
 def render_page(plan, *, compare=()) -> str:
@@ -85,37 +73,33 @@ def render_page(plan, *, compare=()) -> str:
     converged = bool(plan.posterior.converged)
     beside = plans_beside(plan, compare) if converged else ()
     tasks = _reading_order(plan.tasks)
-    script = _resource("script.js")
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            plan=plan,
-            converged=converged,
-            tasks=tasks,
-            groups=_groups(tasks),
-            many=len(tasks) > MANY,
-            first=MANY,
-            metrics=sorted({t.metric for t in tasks}),
-            depth_units=sorted({t.depth_unit for t in tasks}),
-            cost_units=sorted({t.cost.unit for t in tasks}),
-            tolerances=sorted({t.tolerance for t in tasks if t.tolerance is not None}),
-            spread=any(t.reading != "verdict" for t in tasks),
-            any_noise=any(curve_without_noise(t) is not None for t in tasks),
-            checks=[{"check": name, **row} for name, row in plan.posterior.checks().to_dict("index").items()],
-            notes=_notes(tasks),
-            left_out=_left_out(plan, tasks),
-            beside=beside,
-            marks=_marks,
-            shared_marks=_shared_marks(tasks),
-            versions={name: version(name) for name in _VERSIONS},
-            dots=DOTS,
-            regimes=REGIMES,
-            style=Markup(_resource("style.css")),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            **(_charts(tasks, beside) if converged else {}),
-        )
+    script = rendering.resource("script.js")
+    return rendering.rendered(
+        "report.html.j2",
+        {"runner_up": _runner_up, "reading": _reading},
+        plan=plan,
+        converged=converged,
+        tasks=tasks,
+        groups=_groups(tasks),
+        many=len(tasks) > MANY,
+        first=MANY,
+        metrics=sorted({t.metric for t in tasks}),
+        depth_units=sorted({t.depth_unit for t in tasks}),
+        cost_units=sorted({t.cost.unit for t in tasks}),
+        tolerances=sorted({t.tolerance for t in tasks if t.tolerance is not None}),
+        spread=any(t.reading != "verdict" for t in tasks),
+        any_noise=any(curve_without_noise(t) is not None for t in tasks),
+        checks=[{"check": name, **row} for name, row in plan.posterior.checks().to_dict("index").items()],
+        notes=_notes(tasks),
+        left_out=_left_out(plan, tasks),
+        beside=beside,
+        marks=_marks,
+        shared_marks=_shared_marks(tasks),
+        dots=DOTS,
+        regimes=REGIMES,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **(_charts(tasks, beside) if converged else {}),
     )
 
 
@@ -205,28 +189,6 @@ def _left_out(plan, tasks):
     return sorted(about.items(), key=lambda item: -len(item[1]))
 
 
-def _environment():
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bayes_prehoc.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=text.number,
-        interval=text.interval,
-        probability=text.probability,
-        stated=text.stated,
-        units=text.depth_unit,
-        squared=text.squared,
-        key=text.regime_key,
-        runner_up=_runner_up,
-        reading=_reading,
-    )
-    return environment
-
-
 def _runner_up(regimes):
     """The second most probable regime."""
     return sorted(regimes, key=regimes.get)[-2]
@@ -239,22 +201,3 @@ def _reading(value):
     if value is None or value != value:
         return "none"
     return text.stated(float(f"{float(value):.4g}"))
-
-
-def _resource(name):
-    return resources.files("bayes_prehoc.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _replace(path, content):
-    """Write beside the file, then put it in its place: a reader never meets half a report."""
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            file.write(content)
-        share_as_usual(file.name)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise InputError(
-            f"cannot be written ({error.strerror})", str(path), "Choose a folder you may write to."
-        ) from None

@@ -171,12 +171,15 @@ def _in_the_regular_phase(estimates):
     if used.all():
         return estimates
     what = _SPREADS[estimates.proxy]
+    told = [
+        (early, phase.before, f"its {what} rises here, before the law of decay"),
+        (late, phase.after, f"its {what} grows here, outside the law of decay"),
+    ]
     left_out = [
-        *(LeftOut(float(c), f"its {what} rises here, before the law of decay (probability {p:.2f})")
-          for c, p in zip(depths[early], phase.before[early], strict=True)),
-        *(LeftOut(float(c), f"its {what} grows here, outside the law of decay (probability {p:.2f})")
-          for c, p in zip(depths[late], phase.after[late], strict=True)),
-    ]  # fmt: skip
+        LeftOut(float(depths[i]), f"{words} (probability {p[i]:.2f})", float(risk[i]), float(estimates.nu[i]))
+        for there, p, words in told
+        for i in np.flatnonzero(there)
+    ]
     growing = [f"its {what} grows after {depths[used][-1]:g}, which no law of decay describes"] if late.any() else []
     return dataclasses.replace(
         estimates,

@@ -29,7 +29,7 @@ from bayes_prehoc.risk.by_task import (
     with_conditional,
     with_run_to_run,
 )
-from bayes_prehoc.risk.estimates import RiskEstimates
+from bayes_prehoc.risk.estimates import InformationEstimates, RiskEstimates
 from bayes_prehoc.risk.information import information
 from bayes_prehoc.risk.observed import complete_runs
 from bayes_prehoc.runs.trajectories import SetAside, Trajectories, metric_kind
@@ -112,7 +112,7 @@ def estimate_risk(
 
 def estimate_information(
     runs: Trajectories, *, metric: str | None = None, permutations: int = 199, seed: int = 0
-) -> pd.DataFrame:
+) -> InformationEstimates:
     """Estimate what watching a run up to each depth tells of its outcome, and whether it tells anything.
 
     Parameters
@@ -126,10 +126,9 @@ def estimate_information(
 
     Returns
     -------
-    DataFrame
-        For each task with 20 or more complete runs and each depth: task, depth, runs, nats, an estimate of
-        I(R; X_d^(c) | X_s) with its standard error se, p_value against none, and p_any, the same for all depths of the
-        task together. See `risk.information` for what they are.
+    InformationEstimates
+        Of tasks with 20 or more complete runs; the others are listed with their reasons. See `risk.information` for
+        what its figures are.
 
     Raises
     ------
@@ -141,6 +140,7 @@ def estimate_information(
         raise InputError(f"{permutations!r} permutations", "permutations", f"Give {FEWEST_PERMUTATIONS} or more.")
     tasks, unnamed = _judged_by(metric, runs)
     tables = [prefixes_of(task) for task in tasks]
+    refused = [SetAside(t.task, r) for t, r in zip(tasks, tables, strict=True) if isinstance(r, str)]
     parts = []
     with small_regressions():
         for task, table in zip(tasks, tables, strict=True):
@@ -150,9 +150,8 @@ def estimate_information(
             columns = {"task": task.task, "depth": table.depths[table.fitted], "runs": len(table.outcome)}
             parts.append(pd.DataFrame(columns | found._asdict()))
     if not parts:
-        refused = [SetAside(t.task, r) for t, r in zip(tasks, tables, strict=True)]
         raise _none_left((*unnamed, *refused), "conditional")
-    return pd.concat(parts, ignore_index=True)
+    return InformationEstimates(pd.concat(parts, ignore_index=True), (*runs.set_aside, *unnamed, *refused))
 
 
 def _check_arguments(runs, seed):

@@ -15,15 +15,17 @@ from scipy import stats
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.runs.trajectories import SetAside
 
-__all__ = ["LeftOut", "RiskEstimates", "TaskEstimates"]
+__all__ = ["InformationEstimates", "LeftOut", "RiskEstimates", "TaskEstimates"]
 
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A depth that was not used, with the reason."""
+    """A depth that was not used, with the reason; where the law does not hold, with what was estimated there."""
 
     depth: float
     reason: str
+    risk: float | None = None
+    nu: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,21 +131,47 @@ class RiskEstimates:
 
         `bias` is what was removed, relative to the risk; NaN where the proxy has none that is known.
         """
-        parts = [
-            pd.DataFrame(
-                {
-                    "task": t.task,
-                    "depth": t.depths,
-                    "risk": t.risk,
-                    "lower": t.risk * t.nu / stats.chi2.ppf(0.95, t.nu),
-                    "upper": t.risk * t.nu / stats.chi2.ppf(0.05, t.nu),
-                    "nu": t.nu,
-                    "bias": np.nan if t.bias is None else t.bias,
-                    "runs": t.n_runs,
-                    "metric": t.metric,
-                    "proxy": t.proxy,
-                }
-            )
-            for t in self.tasks
-        ]
+        return pd.concat([_frame(t, t.depths, t.risk, t.nu, bias=t.bias) for t in self.tasks], ignore_index=True)
+
+    @property
+    def outside(self) -> pd.DataFrame:
+        """The same of depths that were estimated and left out, since the law does not hold there, with the reason."""
+        parts = []
+        for task in self.tasks:
+            left = [one for one in task.left_out if one.risk is not None]
+            depths, risk, nu = (np.array([getattr(one, f) for one in left]) for f in ("depth", "risk", "nu"))
+            parts.append(_frame(task, depths, risk, nu).assign(reason=[one.reason for one in left]))
         return pd.concat(parts, ignore_index=True)
+
+
+def _frame(task, depths, risk, nu, bias=None):
+    return pd.DataFrame(
+        {
+            "task": task.task,
+            "depth": depths,
+            "risk": risk,
+            "lower": risk * nu / stats.chi2.ppf(0.95, nu),
+            "upper": risk * nu / stats.chi2.ppf(0.05, nu),
+            "nu": nu,
+            "bias": np.nan if bias is None else bias,
+            "runs": task.n_runs,
+            "metric": task.metric,
+            "proxy": task.proxy,
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InformationEstimates:
+    """What watching tells of the outcome, for many tasks.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        For each task and depth: task, depth, runs, nats, an estimate of I(R; X_d^(c) | X_s) with its standard error
+        se, p_value against none, and p_any, the same for all depths of the task together.
+    set_aside : tuple of SetAside
+    """
+
+    frame: pd.DataFrame
+    set_aside: tuple[SetAside, ...] = ()

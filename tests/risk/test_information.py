@@ -77,7 +77,11 @@ def test_standard_error_is_that_of_other_runs():
 
 def test_tasks_with_enough_runs_have_a_row_for_each_depth(make_task):
     runs = Trajectories((make_task("a"), make_task("b", n=19), make_task("c", n=20)))
-    table = estimate_information(runs, permutations=19)
+    found = estimate_information(runs, permutations=19)
+    table = found.frame
+    assert [(aside.task, aside.reason.partition(";")[0]) for aside in found.set_aside] == [
+        ("b", "19 of 19 runs are complete")
+    ]
     assert table["task"].tolist() == ["a"] * 4 + ["c"] * 4
     assert table["depth"].tolist() == [1.0, 2.0, 4.0, 8.0] * 2
     assert table["runs"].tolist() == [32] * 4 + [20] * 4

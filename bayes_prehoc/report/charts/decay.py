@@ -53,7 +53,13 @@ def decay_chart(task, name: str, beside=(), *, wide: bool = False) -> Markup:
     key = regime_key(task.regime)
     parts = [
         *_outside(task, frame),
-        *_axes(task, frame),
+        *svg.log_axes(
+            frame.x,
+            frame.y,
+            height,
+            depth_unit(task.depth_unit),
+            f"{quantity(task)} ({svg.shorten(squared(task.metric), 24)})",
+        ),
         *_lines(task, frame),
         *(part for i, other in enumerate(beside) for part in _other(other, frame, i)),
         *_bands(task, frame, key),
@@ -109,29 +115,6 @@ def _outside(task, frame):
         if high / low > 1.07:
             start, end = frame.x(low), frame.x(high)
             yield svg.element("rect", x=start, y=frame.top, width=end - start, height=height, class_="outside")
-
-
-def _axes(task, frame):
-    left, right = frame.x.start, frame.x.end
-    for value in frame.y.ticks(6):
-        y = frame.y(value)
-        yield svg.line(left, y, right, y, "grid")
-        yield svg.text(left - 6, y + 3.5, svg.risk_label(value), "tick", "end")
-    for value in frame.x.ticks(6):
-        x = frame.x(value)
-        yield svg.line(x, frame.bottom, x, frame.bottom + 4, "axis")
-        yield svg.text(x, frame.bottom + 16, svg.depth_label(value), "tick", "middle")
-    yield svg.line(left, frame.bottom, right, frame.bottom, "axis")
-    yield svg.text((left + right) / 2, frame.height - 5, f"depth ({depth_unit(task.depth_unit)})", "label", "middle")
-    across = (frame.top + frame.bottom) / 2
-    yield svg.text(
-        11.0,
-        across,
-        f"{quantity(task)} ({svg.shorten(squared(task.metric), 24)})",
-        "label",
-        "middle",
-        transform=f"rotate(-90 11 {across:g})",
-    )
 
 
 def _lines(task, frame):

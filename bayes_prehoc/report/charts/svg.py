@@ -13,7 +13,19 @@ from markupsafe import Markup, escape
 
 from bayes_prehoc.report.text import superscript
 
-__all__ = ["LogScale", "area", "depth_label", "drawing", "element", "line", "polyline", "risk_label", "shorten", "text"]
+__all__ = [
+    "LogScale",
+    "area",
+    "depth_label",
+    "drawing",
+    "element",
+    "line",
+    "log_axes",
+    "polyline",
+    "risk_label",
+    "shorten",
+    "text",
+]
 
 
 def element(tag: str, *children, **attributes) -> Markup:
@@ -93,6 +105,23 @@ class LogScale:
             sparsest = found if len(found) >= 3 else sparsest
         # Too many powers of ten: every second or third. Too few round values: even steps.
         return sparsest[:: -(-len(sparsest) // most)] if sparsest else list(_even_steps(self.low, self.high))
+
+
+def log_axes(x: LogScale, y: LogScale, height: float, unit: str, up: str) -> Iterable[Markup]:
+    """The axes of a chart against depth in a unit, with a grid across; `up` says what stands on the other one."""
+    left, right, bottom, top = x.start, x.end, y.start, y.end
+    for value in y.ticks(6):
+        level = y(value)
+        yield line(left, level, right, level, "grid")
+        yield text(left - 6, level + 3.5, risk_label(value), "tick", "end")
+    for value in x.ticks(6):
+        place = x(value)
+        yield line(place, bottom, place, bottom + 4, "axis")
+        yield text(place, bottom + 16, depth_label(value), "tick", "middle")
+    yield line(left, bottom, right, bottom, "axis")
+    yield text((left + right) / 2, height - 5, f"depth ({unit})", "label", "middle")
+    across = (top + bottom) / 2
+    yield text(11.0, across, up, "label", "middle", transform=f"rotate(-90 11 {across:g})")
 
 
 def depth_label(value: float) -> str:
