@@ -6,6 +6,7 @@ the variance of R given the state, `conditional` against the Bayes risk given th
 cell is a proxy, a kind of runs and a number of runs: the mean ratio of estimate to truth, the share of 90% intervals
 that hold the truth, over all depths and replicates, with a standard error clustered by replicate, and the share of
 replicates in which the proxy gives no estimates. Of `conditional` the ratio is shown before its bias is removed too.
+From `WORKS_FROM` runs on coverage is promised to lie within `PROMISED`.
 Then the exponent of Proposition 5.1 of arXiv 2606.17649 by `branching`, and the split of the outcome's variance into
 training and evaluation.
 
@@ -76,6 +77,18 @@ TRUTH: dict[str, Callable[[Chain], np.ndarray]] = {
     "branching": lambda chain: chain.given_state[:-1],
     "conditional": lambda chain: chain.risk,
 }
+
+
+WORKS_FROM: dict[tuple[str, str], int | None] = {
+    ("run_to_run", "heavy tails"): 64,
+    ("run_to_run", "some fail"): None,
+    ("run_to_run", STOPPING): 30,
+    ("conditional", STOPPING): None,
+}
+"""Runs from which on intervals are promised to hold the truth, where it is not the fewest that a proxy takes."""
+FEWEST = {"run_to_run": 3, "branching": 4, "conditional": 30}
+ENOUGH = 500
+"""Replicates from which on the promise is judged."""
 
 
 class Size(NamedTuple):
@@ -215,17 +228,29 @@ def split_error(index: int, runs: int = 30, examples: int = 200) -> tuple[float,
     return split.training / sd**2 - 1.0, split.evaluation / evaluation - 1.0
 
 
+def works_from(proxy: str, kind: str) -> int | None:
+    """Runs from which on intervals are promised to hold the truth; None where nothing is promised."""
+    return WORKS_FROM.get((proxy, kind), FEWEST[proxy])
+
+
 def figures(size: Size, rows: dict[Cell, Row], judged: bool) -> list[Figure]:
     """Every cell, and the exponent and the split with their errors."""
     found = []
     for cell, own in rows.items():
         name = f"{cell.proxy}, {cell.kind}, {cell.runs} runs"
+        if own.none == 1.0:
+            found.append(Figure(f"{name}: no estimates", own.none, "of the replicates"))
+            continue
+        promised = works_from(cell.proxy, cell.kind)
+        is_judged = promised is not None and cell.runs >= promised and size.replicates(cell.proxy, cell.runs) >= ENOUGH
         found.append(Figure(f"{name}: estimate over truth", own.ratio, "ratio"))
         found.append(
             Figure(
                 f"{name}: coverage of 90% intervals",
                 own.coverage,
                 f"share, standard error {own.error:.3f}, no estimates in {own.none:.0%}",
+                f"{PROMISED[0]} to {PROMISED[1]}" if is_judged else None,
+                PROMISED[0] <= own.coverage <= PROMISED[1] if is_judged else None,
             )
         )
     exponents = np.array([exponent(index) for index in range(size.others)])
@@ -254,17 +279,6 @@ def figures(size: Size, rows: dict[Cell, Row], judged: bool) -> list[Figure]:
     return found
 
 
-def works_from(rows: dict[Cell, Row], proxy: str, kind: str) -> str:
-    """The smallest number of runs from which on intervals hold the truth as often as promised."""
-    good = "none"
-    for cell, own in sorted(rows.items(), key=lambda item: -item[0].runs):
-        if (cell.proxy, cell.kind) == (proxy, kind):
-            if not (PROMISED[0] <= own.coverage <= PROMISED[1] and own.none < 0.5):
-                break
-            good = str(cell.runs)
-    return good
-
-
 def print_table(size: Size, rows: dict[Cell, Row]) -> None:
     print(machine())
     print(f"{len(DEPTHS)} depths, {BRANCHES} branches; coverage with its standard error, clustered by replicate")
@@ -276,7 +290,7 @@ def print_table(size: Size, rows: dict[Cell, Row]) -> None:
             print(f"{'':>16}{'before':>10}{'estimate':>10}{'coverage':>18}{'none':>8}{'works from':>12}")
         before = f"{own.before:.3f}" if cell.proxy == "conditional" else ""
         covered = f"{own.coverage:.3f} ({own.error:.3f})"
-        works = works_from(rows, cell.proxy, cell.kind)
+        works = works_from(cell.proxy, cell.kind) or "-"
         print(f"{cell.kind:>16}{before:>10}{own.ratio:>10.3f}{covered:>18}{own.none:>8.0%}{works:>12}")
     print()
 
