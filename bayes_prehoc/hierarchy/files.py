@@ -24,7 +24,8 @@ from bayes_prehoc.runs.trajectories import SetAside
 
 __all__ = ["SCHEMA_VERSION", "load_posterior", "save_posterior"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+"""Since 3, a depth that was left out may come with what was estimated there."""
 FORMAT = "bayes_prehoc posterior"
 GROUPS = ("posterior", "sample_stats", "observed_data")
 ARRAYS = ("depths", "risk", "nu")

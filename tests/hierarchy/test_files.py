@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayes_prehoc import InputError, load_posterior
 from bayes_prehoc.hierarchy.files import SCHEMA_VERSION
+from bayes_prehoc.risk import LeftOut
 
 
 @pytest.fixture
@@ -38,13 +39,15 @@ def test_round_trip(fitted, saved):
 
 def test_what_only_some_proxies_have_is_kept(fitted, tmp_path):
     first, *rest = fitted[0].estimates
-    full = dataclasses.replace(first, bias=np.full(len(first.depths), 0.2), correlation=np.eye(len(first.depths)))
+    count, left_out = len(first.depths), (LeftOut(1.0, "rises", 0.1, 30.0), LeftOut(2.0, "no value"))
+    full = dataclasses.replace(first, bias=np.full(count, 0.2), correlation=np.eye(count), left_out=left_out)
     estimates = dataclasses.replace(fitted[0].estimates, tasks=(full, *rest))
     dataclasses.replace(fitted[0], estimates=estimates).save(tmp_path / "post.nc")
     read = load_posterior(tmp_path / "post.nc").estimates
     np.testing.assert_array_equal(read.tasks[0].bias, full.bias)
     np.testing.assert_array_equal(read.tasks[0].correlation, full.correlation)
     assert read.tasks[1].bias is None and read.tasks[1].correlation is None
+    assert read.tasks[0].left_out == left_out
 
 
 def test_a_file_of_the_first_version_is_read(saved, tmp_path):
@@ -53,12 +56,13 @@ def test_a_file_of_the_first_version_is_read(saved, tmp_path):
     document = json.loads(tree["bayes_prehoc/document"].values.astype(np.uint8).tobytes())
     for task in document["estimates"]["tasks"]:
         del task["bias"], task["correlation"]
+        task["left_out"] = [[1.0, "rises"]]
     content = np.frombuffer(json.dumps(document).encode(), np.uint8)
     tree["bayes_prehoc"] = xr.DataTree(xr.Dataset({"document": ("byte", content)}))
     tree.attrs["schema_version"] = 1
     tree.to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
     old, new = (load_posterior(path).estimates for path in (tmp_path / "old.nc", saved))
-    assert all(task.bias is None for task in old)
+    assert all(task.bias is None and task.left_out == (LeftOut(1.0, "rises"),) for task in old)
     np.testing.assert_array_equal([task.risk for task in old], [task.risk for task in new])
 
 
