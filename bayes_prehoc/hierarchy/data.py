@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from bayes_prehoc.errors import InputError
 from bayes_prehoc.risk.estimates import RiskEstimates
 
-__all__ = ["REFERENCE_DEPTH", "ModelData", "metric_kinds", "model_data"]
+__all__ = ["REFERENCE_DEPTH", "ModelData", "check_estimates", "metric_kinds", "model_data"]
 
 REFERENCE_DEPTH = 0.2
 """c_0 as a share of the horizon, for every task."""
@@ -45,9 +46,12 @@ def metric_kinds(estimates: RiskEstimates) -> tuple[str, ...]:
     return tuple(sorted({t.metric_kind for t in estimates}))
 
 
-def model_data(estimates: RiskEstimates) -> ModelData:
-    """Arrays of the model for a set of estimates; float32, logarithms taken in float64 first."""
-    kinds = metric_kinds(estimates)
+def model_data(estimates: RiskEstimates, kinds: tuple[str, ...] | None = None) -> ModelData:
+    """Arrays of the model for a set of estimates; float32, logarithms taken in float64 first.
+
+    `kinds` are those of the columns of `ModelData.kind`. Default: those of the estimates.
+    """
+    kinds = metric_kinds(estimates) if kinds is None else kinds
     shape = (max(len(t.depths) for t in estimates), len(estimates))
     depth, log_risk, dof = np.ones(shape), np.zeros(shape), np.full(shape, 2.0)
     mask = np.zeros(shape, bool)
@@ -64,3 +68,25 @@ def model_data(estimates: RiskEstimates) -> ModelData:
     floats = [jnp.asarray(a, jnp.float32) for a in (depth, log_risk, dof)]
     rest = [jnp.asarray(a, jnp.float32) for a in (kind, noise, noise_se)]
     return ModelData(*floats, jnp.asarray(mask), *rest)
+
+
+def check_estimates(estimates: RiskEstimates, where: str, seed) -> None:
+    """Refuse estimates that no model can be fitted to, and what cannot be a seed.
+
+    Raises
+    ------
+    InputError
+        There are none, one is not a positive number, or the seed is no whole number from 0 to 2**32 - 1.
+    """
+    if not len(estimates):
+        raise InputError("there are no tasks", where, "Give estimates of one task or more.")
+    for task in estimates:
+        for name in ("depths", "risk", "nu"):
+            if not np.all(np.isfinite(getattr(task, name)) & (getattr(task, name) > 0.0)):
+                raise InputError(
+                    f"{name} of task {task.task!r} holds a value that is not a positive number",
+                    where,
+                    "Leave out the depth where it is, or the task.",
+                )
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise InputError(f"{seed!r} cannot be a seed", "seed", "Give a whole number from 0 to 2**32 - 1.")

@@ -109,7 +109,7 @@ class Posterior:
     @property
     def misfit(self) -> Float[np.ndarray, " S"]:
         """Draws of omega: how far estimates lie off the curves beyond their sampling error, in log risk."""
-        return self._flat("misfit")
+        return self._flat("misfit").ravel()
 
     def checks(self) -> pd.DataFrame:
         """The gate, indexed by check: passed, value, threshold, worst (the quantity), advice."""
@@ -176,7 +176,7 @@ class Posterior:
             reducible=u0 / (1.0 + np.exp(share)),
             reference=REFERENCE_DEPTH * estimates.horizon,
             alpha=np.asarray(alpha_of_rate(rate, self.proxy), np.float64),
-            onset=np.exp(self._flat("log_onset")) * estimates.horizon,
+            onset=np.exp(self._shared("log_onset", row)) * estimates.horizon,
             horizon=None if self.proxy == "run_to_run" else estimates.horizon,
             noise=self._flat("noise")[:, row] * estimates.scale**2 if estimates.has_noise else None,
         )
@@ -209,7 +209,7 @@ class Posterior:
         depth = jnp.asarray(_checked_depths(depths, estimates, self.proxy) / estimates.horizon)
         depth = depth[:, None]
         level, share, rate = (jnp.asarray(self._flat(name)[:, row]) for name in ("level", "share", "rate"))
-        onset = jnp.exp(jnp.asarray(self._flat("log_onset")))
+        onset = jnp.exp(jnp.asarray(self._shared("log_onset", row)))
         noise = np.zeros(len(level))
         if n_seeds is not None and estimates.has_noise:
             noise = self._flat("noise")[:, row]
@@ -218,11 +218,41 @@ class Posterior:
             return np.exp(np.asarray(log_mean.T, np.float64)) * estimates.scale**2
         if isinstance(n_seeds, bool) or not isinstance(n_seeds, int | np.integer) or n_seeds < 2:
             raise InputError(f"n_seeds is {n_seeds!r}", "predict_risk", "Give a whole number of at least 2.")
-        k = effective_shape(jnp.asarray(_dof(estimates, int(n_seeds))), jnp.asarray(self._flat("misfit")))
-        dependence = jnp.asarray(self._flat("dependence"))
+        k = effective_shape(jnp.asarray(_dof(estimates, int(n_seeds))), jnp.asarray(self._shared("misfit", row)))
+        dependence = jnp.asarray(self._shared("dependence", row))
         neighbour = neighbour_correlation(depth, log_mean, dependence, self.proxy)
         wide = jnp.broadcast_to(k, log_mean.shape)
         return np.exp(draw_log_values(jax.random.key(seed), log_mean, neighbour, wide)).T * estimates.scale**2
+
+    def update(self, estimates: RiskEstimates, *, seed: int = 0) -> "Posterior":
+        """What this posterior says of other tasks, or of more runs or depths of its own, without another fit.
+
+        Each task by itself: the draws of the hyperparameters are weighted by what its estimates say of them, and its
+        latents drawn (`hierarchy.reweigh`). That is what a fit with this one task in addition would give, or, of a task
+        of the same name as a fitted one, a fit in which its new estimates take the place of the old. What several new
+        tasks say together of the population needs a fit.
+
+        Parameters
+        ----------
+        estimates : RiskEstimates
+            Of the same proxy; kinds of metric that were fitted before.
+        seed : int
+
+        Returns
+        -------
+        Posterior
+            Of these tasks alone, which `plan` takes. Those of which the posterior cannot tell without a fit are set
+            aside with the reason.
+
+        Raises
+        ------
+        InputError
+            This posterior did not converge or is itself an update, the proxy or a kind of metric is another, runs are
+            the same as those of a task of another name, or no task can be updated.
+        """
+        from bayes_prehoc.hierarchy.update import update_posterior
+
+        return update_posterior(self, estimates, seed)
 
     def save(self, path) -> None:
         """Write draws, estimates and checks to one netCDF file, which `load_posterior` reads.
@@ -253,12 +283,30 @@ class Posterior:
 
     def _flat(self, name) -> np.ndarray:
         """Draws of a site, chains joined; float64 array (S, ...)."""
-        values = self.draws["posterior"][name].values
-        return values.reshape(-1, *values.shape[2:]).astype(np.float64)
+        if name not in self._joined:
+            values = self.draws["posterior"][name].values
+            self._joined[name] = values.reshape(-1, *values.shape[2:]).astype(np.float64)
+        return self._joined[name]
+
+    @functools.cached_property
+    def _joined(self) -> dict[str, np.ndarray]:
+        """What `_flat` has given: with thousands of tasks it is asked thousands of times."""
+        return {}
+
+    def _shared(self, name, row) -> np.ndarray:
+        """Draws (S,) of what all tasks share, or, after an update, of the task's own."""
+        values = self._flat(name)
+        return values if values.ndim == 1 else values[:, row]
 
     def _row(self, task) -> int:
-        self.estimates[task]
-        return self.tasks.index(task)
+        if task not in self._places:
+            # Complains with the names of the tasks.
+            self.estimates[task]
+        return self._places[task]
+
+    @functools.cached_property
+    def _places(self) -> dict[str, int]:
+        return {task: row for row, task in enumerate(self.tasks)}
 
 
 def _sigmoid(x):

@@ -20,7 +20,7 @@ from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.model import LATENTS, Hyperprior, central_noise, task_log_likelihood
 
-__all__ = ["Reference", "find_reference", "reference_of_draws"]
+__all__ = ["Reference", "find_reference", "reference_of_draws", "task_modes"]
 
 ROUNDS = 8
 NEWTON_STEPS = 12
@@ -68,31 +68,12 @@ def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
     weak = jnp.diag(jnp.asarray(prior.tau, jnp.float32) ** 2 * 0.5)
 
     def log_likelihood(z, shared):
-        return task_log_likelihood((z[:, 0], z[:, 1], z[:, 2]), shared[0], shared[1], shared[2], noise, data, proxy)
-
-    def gradient(z, shared):
-        return jax.grad(lambda v: log_likelihood(v, shared).sum())(z)
-
-    def modes(z, mean, precision, shared):
-        def objective(v):
-            return log_likelihood(v, shared) - 0.5 * jnp.einsum("ti,ij,tj->t", v - mean, precision, v - mean)
-
-        def step(v, _):
-            information, _ = gauss_newton(v, *shared, noise, data, proxy)
-            slope = gradient(v, shared) - (v - mean) @ precision
-            move = jnp.linalg.solve(information + precision, slope[..., None])[..., 0]
-            move = jnp.where(jnp.isfinite(move), jnp.clip(move, -LONGEST_MOVE, LONGEST_MOVE), 0.0)
-            candidates = jnp.stack([v + size * move for size in STEP_SIZES])
-            values = jnp.nan_to_num(jax.vmap(objective)(candidates), nan=-jnp.inf)
-            best = jnp.argmax(values, axis=0)
-            return jnp.take_along_axis(candidates, best[None, :, None], axis=0)[0], None
-
-        return jax.lax.scan(step, z, None, length=NEWTON_STEPS)[0]
+        return task_log_likelihood((z[:, 0], z[:, 1], z[:, 2]), *shared, noise, data, proxy)
 
     def one_round(state, _):
         z, mean, covariance, shared = state
         precision = jnp.linalg.inv(covariance)
-        z = modes(z, mean, precision, shared)
+        z = task_modes(z, mean, precision, shared, noise, data, proxy)
         width = jnp.linalg.inv(gauss_newton(z, *shared, noise, data, proxy)[0] + precision)
         by_kind = (data.kind.T @ z + center / spread**2) / (data.kind.sum(0)[:, None] + 1.0 / spread**2)
         overall = (z.sum(0) + center / spread**2) / (tasks + 1.0 / spread**2)
@@ -111,6 +92,31 @@ def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
     state, _ = jax.lax.scan(one_round, (start, start, wide, shared), None, length=ROUNDS)
     z, mean, covariance, shared = state
     return Reference(z, mean, covariance, *shared)
+
+
+def task_modes(
+    z: Float[Array, "T 3"], mean: Float[Array, "T 3"], precision, shared, noise, data: ModelData, proxy: str
+):
+    """Modes (T, 3) of the tasks' latents under a normal population, sought from z.
+
+    `shared` are onset, misfit and dependence, `noise` (T,) that of the outcome sets.
+    """
+
+    def objective(v):
+        likelihood = task_log_likelihood((v[:, 0], v[:, 1], v[:, 2]), *shared, noise, data, proxy)
+        return likelihood - 0.5 * jnp.einsum("ti,ij,tj->t", v - mean, precision, v - mean)
+
+    def step(v, _):
+        information, _ = gauss_newton(v, *shared, noise, data, proxy)
+        slope = jax.grad(lambda own: objective(own).sum())(v)
+        move = jnp.linalg.solve(information + precision, slope[..., None])[..., 0]
+        move = jnp.where(jnp.isfinite(move), jnp.clip(move, -LONGEST_MOVE, LONGEST_MOVE), 0.0)
+        candidates = jnp.stack([v + size * move for size in STEP_SIZES])
+        values = jnp.nan_to_num(jax.vmap(objective)(candidates), nan=-jnp.inf)
+        best = jnp.argmax(values, axis=0)
+        return jnp.take_along_axis(candidates, best[None, :, None], axis=0)[0], None
+
+    return jax.lax.scan(step, z, None, length=NEWTON_STEPS)[0]
 
 
 def reference_of_draws(sites: dict[str, np.ndarray], data: ModelData) -> Reference:

@@ -92,6 +92,14 @@ def fitted():
 
 
 @pytest.fixture(scope="session")
+def with_noise():
+    """Posterior of eight tasks of remaining risk, whose outcome sets have noise, and the truth."""
+    noise = (np.full(8, 4e-4), np.full(8, 5e-5))
+    truth, _, estimates = simulated(tasks=8, proxy="conditional", noise=noise, seed=3)
+    return fit(estimates), truth
+
+
+@pytest.fixture(scope="session")
 def not_converged(fitted):
     """The same posterior with a gate that failed."""
     posterior, _ = fitted

@@ -39,13 +39,6 @@ def test_one_seed_gives_one_answer(fitted, make):
     )
 
 
-@pytest.fixture(scope="module")
-def with_noise(make):
-    noise = (np.full(8, 4e-4), np.full(8, 5e-5))
-    truth, _, estimates = make.simulated(tasks=8, proxy="conditional", noise=noise, seed=3)
-    return fit(estimates), truth
-
-
 def test_noise_of_the_outcome_set_is_separated(with_noise, make):
     """U(c) is without it, what new runs would show is with it, and L_int is recovered below it."""
     posterior, truth = with_noise

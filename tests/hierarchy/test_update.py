@@ -1,0 +1,102 @@
+"""Updates without a fit: what must not change, what a fit gives, and what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bayes_prehoc import InputError, load_posterior, plan
+from bayes_prehoc.hierarchy import fit
+from bayes_prehoc.risk.estimates import RiskEstimates
+
+FIGURES = ("log L_int", "log reducible", "rate of alpha")
+
+
+def figures(posterior, task):
+    """What a task's curve consists of, on scales on which it is nearly normal; arrays (S,) by figure."""
+    curve = posterior.curve(task)
+    return np.log(curve.l_int), np.log(curve.reducible), np.log(curve.alpha + 1.0)
+
+
+def assert_alike(one, other, task, draws=500, spread=0.2):
+    """Medians and widths of two posteriors of a task agree within the Monte Carlo error of that many draws."""
+    for name, a, b in zip(FIGURES, figures(one, task), figures(other, task), strict=True):
+        low, middle, high = np.quantile(a, (0.05, 0.5, 0.95))
+        sd = (high - low) / 3.29
+        # A median's standard error is 1.25 sd / sqrt(n).
+        assert np.median(b) == pytest.approx(middle, abs=4.0 * 1.25 * sd / np.sqrt(draws)), name
+        assert np.ptp(np.quantile(b, (0.05, 0.95))) == pytest.approx(high - low, rel=spread), name
+
+
+@pytest.mark.parametrize("which", ["fitted", "with_noise"])
+def test_estimates_that_were_fitted_change_nothing(which, request):
+    """The ratio of a task's marginal likelihoods is one, and its latents are drawn as the fit draws them."""
+    posterior, _ = request.getfixturevalue(which)
+    updated = posterior.update(dataclasses.replace(posterior.estimates, tasks=posterior.estimates.tasks[:3]))
+    assert updated.converged and updated.tasks == posterior.tasks[:3]
+    assert updated.checks().loc["update_k_hat", "value"] == 0.0
+    for task in updated.tasks:
+        assert_alike(posterior, updated, task)
+        assert updated.status(task) == posterior.status(task)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
+def test_an_update_is_what_a_fit_gives(proxy, make):
+    """Of a task that was not fitted, and of one with twice the runs and one depth more."""
+    _, _, all_of_them = make.simulated(tasks=16, proxy=proxy, seed=5)
+    some = RiskEstimates(proxy, all_of_them.tasks[:15])
+    first = some.tasks[0]
+    few = dataclasses.replace(first, depths=first.depths[:-1], risk=first.risk[:-1], nu=first.nu[:-1] / 2.0)
+    posterior = fit(RiskEstimates(proxy, (few, *some.tasks[1:])))
+    updated = posterior.update(RiskEstimates(proxy, (first, all_of_them.tasks[15])))
+    assert_alike(fit(some), updated, "t0")
+    new = fit(RiskEstimates(proxy, (few, *all_of_them.tasks[1:])))
+    assert_alike(new, updated, "t15")
+
+
+def test_a_new_task_is_planned_for_and_saved(fitted, make, tmp_path):
+    posterior, _ = fitted
+    _, _, others = make.simulated(tasks=9, seed=4)
+    renamed = [dataclasses.replace(t, task=f"new {t.task}", hashes=(f"new {t.task}",)) for t in others.tasks[6:]]
+    updated = posterior.update(RiskEstimates("run_to_run", tuple(renamed)))
+    made = plan(updated, tolerance=0.02)
+    assert [task.task for task in made.tasks] == ["new t6", "new t7", "new t8"]
+    assert all(task.regimes is not None for task in made.tasks)
+    updated.save(tmp_path / "updated.nc")
+    read = load_posterior(tmp_path / "updated.nc")
+    for task in read.tasks:
+        np.testing.assert_array_equal(read.curve(task).onset, updated.curve(task).onset)
+    assert "a posterior of 6 tasks" in read.prior
+    with pytest.raises(InputError, match="is an update itself"):
+        read.update(posterior.estimates)
+
+
+def test_what_the_posterior_cannot_tell_is_set_aside(fitted):
+    """A task a million times as uncertain as all others says that the population is another."""
+    posterior, _ = fitted
+    first, second, *_ = posterior.estimates
+    odd = dataclasses.replace(second, task="odd", risk=1e6 * second.risk, hashes=("odd",))
+    updated = posterior.update(RiskEstimates("run_to_run", (first, odd)))
+    assert updated.tasks == ("t0",)
+    (aside,) = updated.estimates.set_aside
+    assert aside.task == "odd" and "fit it with the others" in aside.reason
+    with pytest.raises(InputError, match="no task can be updated .*'odd'"):
+        posterior.update(RiskEstimates("run_to_run", (odd,)))
+
+
+def test_impossible_updates(fitted, not_converged):
+    posterior, _ = fitted
+    first, second, *_ = posterior.estimates
+
+    def refused(words, tasks=(first,), proxy="run_to_run", of=posterior, **options):
+        with pytest.raises(InputError, match=words):
+            of.update(RiskEstimates(proxy, tasks), **options)
+
+    refused("did not pass its gate", of=not_converged)
+    refused("the posterior is of run_to_run", proxy="branching")
+    refused("there are no tasks", tasks=())
+    refused("holds a value that is not a positive number", tasks=(dataclasses.replace(first, nu=-first.nu),))
+    refused("no task with a metric of the kind 'loss'", tasks=(dataclasses.replace(first, metric_kind="loss"),))
+    refused("runs of task 'other' were fitted as task 't1'", tasks=(dataclasses.replace(second, task="other"),))
+    refused("cannot be a seed", seed=-1)
