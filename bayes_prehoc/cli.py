@@ -534,5 +534,5 @@ def _exit_for(made):
 def _say_what_failed(posterior):
     checks = posterior.checks()
     say("Answer withheld: the fit failed its convergence gate.")
-    for name, check in checks[~checks["passed"]].iterrows():
+    for name, check in checks[checks["gate"] & ~checks["passed"]].iterrows():
         say(f"  {name}: {check['value']:.3g}, wanted {check['threshold']:.3g}. {check['advice']}")

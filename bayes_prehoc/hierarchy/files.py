@@ -28,6 +28,8 @@ SCHEMA_VERSION = 3
 """Since 3, a depth that was left out may come with what was estimated there."""
 FORMAT = "bayes_prehoc posterior"
 GROUPS = ("posterior", "sample_stats", "observed_data")
+LATER_GROUPS = ("log_likelihood", "log_prior")
+"""Since version 3; an update has none."""
 ARRAYS = ("depths", "risk", "nu")
 ARRAYS_OR_NONE = ("bias", "correlation")
 """Since version 2."""
@@ -103,13 +105,14 @@ def load_posterior(path) -> Posterior:
             str(path),
             "Update bayes-prehoc to read it.",
         )
+    groups = (*GROUPS, *(group for group in LATER_GROUPS if group in tree.children))
     try:
         document = json.loads(tree["bayes_prehoc/document"].values.astype(np.uint8).tobytes())
         hyperprior = Hyperprior(
             **{k: tuple(v) if isinstance(v, list) else v for k, v in document["hyperprior"].items()}
         )
         return Posterior(
-            draws=xr.DataTree.from_dict({group: tree[group].to_dataset() for group in GROUPS}),
+            draws=xr.DataTree.from_dict({group: tree[group].to_dataset() for group in groups}),
             estimates=_estimates_from_dict(document["estimates"]),
             gate=tuple(Check(**check) for check in document["gate"]),
             hyperprior=hyperprior,

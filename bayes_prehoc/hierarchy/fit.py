@@ -6,7 +6,7 @@ from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.data import check_estimates, model_data
 from bayes_prehoc.hierarchy.inference import sample
 from bayes_prehoc.hierarchy.labels import labelled
-from bayes_prehoc.hierarchy.model import weak_prior
+from bayes_prehoc.hierarchy.model import log_hyperprior, weak_prior
 from bayes_prehoc.hierarchy.posterior import Posterior
 from bayes_prehoc.risk.estimates import RiskEstimates
 
@@ -50,6 +50,11 @@ def fit(estimates: RiskEstimates, *, prior: str | None = None, seed: int = 0) ->
     hyperprior = weak_prior(estimates.proxy)
     samples = sample(jax.random.key(int(seed)), model_data(estimates), hyperprior, estimates.proxy)
     checks = tuple(check.naming([task.task for task in estimates]) for check in samples.checks)
-    return Posterior(
-        labelled(samples.sites, samples.statistics, estimates), estimates, checks, hyperprior, "weak prior", int(seed)
+    draws = labelled(
+        samples.sites,
+        samples.statistics,
+        estimates,
+        log_likelihood={"estimates": samples.log_marginals},
+        log_prior={"hyperparameters": log_hyperprior(samples.sites, hyperprior, estimates.proxy)},
     )
+    return Posterior(draws, estimates, checks, hyperprior, "weak prior", int(seed))

@@ -81,6 +81,8 @@ class Samples(NamedTuple):
     sites : mapping from site to array (chains, draws, ...)
         Hyperparameters (with `corr` (3, 3) for `corr_chol`), the tasks' latents, `noise` where there is any.
     statistics : mapping from name to array (chains, draws)
+    log_marginals : array (chains, draws, T)
+        Log likelihood of each task's estimates, its latents integrated out.
     checks : tuple of Check
     sampler : Sampler
         The settings of the attempt that stands.
@@ -88,6 +90,7 @@ class Samples(NamedTuple):
 
     sites: dict[str, np.ndarray]
     statistics: dict[str, np.ndarray]
+    log_marginals: np.ndarray
     checks: tuple[Check, ...]
     sampler: Sampler
 
@@ -152,7 +155,9 @@ def _attempt(
         return Known(reference_of_draws(draws, data), mixture_of_draws(x), too_coarse)
 
     del statistics["log_weight"]
-    return Samples(sites, statistics, checks, sampler), learn
+    by_task = evaluator.densities(_flat(points), arguments).by_task
+    log_marginals = by_task.reshape(*points.shape[:2], -1).astype(np.float32)
+    return Samples(sites, statistics, log_marginals, checks, sampler), learn
 
 
 def _flat(values):

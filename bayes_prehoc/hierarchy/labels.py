@@ -17,14 +17,15 @@ SHARED = ("log_onset", "misfit", "dependence")
 """Hyperparameters that a task's curve needs; after an update each task has draws of its own."""
 
 
-def labelled(sites, statistics, estimates: RiskEstimates) -> xr.DataTree:
-    """Groups `posterior`, with the figures that follow from the latents, `sample_stats` and `observed_data`.
+def labelled(sites, statistics, estimates: RiskEstimates, **groups) -> xr.DataTree:
+    """Groups `posterior`, with the figures that follow from the latents, `sample_stats`, `observed_data` and others.
 
     Parameters
     ----------
     sites, statistics : mappings from name to array (chains, draws, ...)
         What is one number for all tasks may be one for each.
     estimates : RiskEstimates
+    **groups : mappings from name to array (chains, draws) or (chains, draws, T)
     """
     sites = dict(sites)
     unit = np.array([task.scale for task in estimates]) ** 2
@@ -43,7 +44,7 @@ def labelled(sites, statistics, estimates: RiskEstimates) -> xr.DataTree:
         "depth": (np.where(missing, np.nan, np.asarray(data.depth)) * [task.horizon for task in estimates]).T,
     }
     return arviz_base.from_dict(
-        {"posterior": sites, "sample_stats": dict(statistics), "observed_data": observed},
+        {"posterior": sites, "sample_stats": dict(statistics), "observed_data": observed, **groups},
         coords={
             "task": [task.task for task in estimates],
             "metric_kind": list(metric_kinds(estimates)),
@@ -55,5 +56,6 @@ def labelled(sites, statistics, estimates: RiskEstimates) -> xr.DataTree:
             **{name: own for name, own in OF_POPULATION.items() if name in sites},
             **{name: ["task"] for name in (*per_task, *SHARED) if np.ndim(sites[name]) == 3},
             **{name: ["task", "place"] for name in observed},
+            **{name: ["task"] for group in groups.values() for name, values in group.items() if np.ndim(values) == 3},
         },
     )

@@ -31,6 +31,7 @@ from bayes_prehoc import theory
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
 
 __all__ = [
+    "NEVER_IDENTICAL",
     "alpha_of_rate",
     "copula_log_density",
     "cube_root",

@@ -58,6 +58,8 @@ __all__ = [
     "Population",
     "color",
     "hierarchical_model",
+    "hyperpriors",
+    "log_hyperprior",
     "population_of",
     "prior_draws",
     "sampled_noise",
@@ -196,13 +198,13 @@ class Population(NamedTuple):
         return level, jnp.full_like(level, self.mu_share), jnp.full_like(level, self.mu_rate)
 
 
-def sampled_population(prior: Hyperprior, proxy: str, kinds: int) -> Population:
-    """Sites of the hyperparameters, in a NumPyro model."""
+def hyperpriors(prior: Hyperprior, proxy: str, kinds: int) -> dict[str, dist.Distribution]:
+    """Prior of each hyperparameter, in the order of `HYPERPARAMETERS`."""
     if proxy == "run_to_run":
         dependence = dist.LogNormal(prior.length[0], prior.length[1])
     else:
         dependence = dist.Beta(prior.kappa[0], prior.kappa[1])
-    priors = {
+    return {
         "mu_level": dist.Normal(prior.level[0], prior.level[1]).expand([kinds]),
         "mu_share": dist.Normal(prior.share[0], prior.share[1]),
         "mu_rate": dist.Normal(prior.rate[0], prior.rate[1]),
@@ -212,6 +214,22 @@ def sampled_population(prior: Hyperprior, proxy: str, kinds: int) -> Population:
         "misfit": dist.TruncatedNormal(0.0, prior.misfit, low=0.0, high=MOST_MISFIT),
         "dependence": dependence,
     }
+
+
+def log_hyperprior(sites, prior: Hyperprior, proxy: str) -> np.ndarray:
+    """Log prior density of draws of the hyperparameters, arrays (..., ...) by site with `corr`; array (...)."""
+    kinds = sites["mu_level"].shape[-1]
+    priors = hyperpriors(prior, proxy, kinds)
+    del priors["corr_chol"]
+    found = sum(np.asarray(own.log_prob(jnp.asarray(sites[name]))).reshape(*sites["misfit"].shape, -1).sum(axis=-1)
+                for name, own in priors.items())  # fmt: skip
+    # LKJ(2) in three dimensions is proportional to the determinant.
+    return found + np.log(np.maximum(np.linalg.det(np.asarray(sites["corr"], np.float64)), 1e-30))
+
+
+def sampled_population(prior: Hyperprior, proxy: str, kinds: int) -> Population:
+    """Sites of the hyperparameters, in a NumPyro model."""
+    priors = hyperpriors(prior, proxy, kinds)
     return population_of({name: numpyro.sample(name, priors[name]) for name in HYPERPARAMETERS})
 
 

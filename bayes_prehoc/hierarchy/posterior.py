@@ -16,8 +16,10 @@ import xarray as xr
 from jaxtyping import Float
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.advice import fit_of_law, misfit_p_values, sensitivity_to_prior
 from bayes_prehoc.hierarchy.checks import CENTRAL, Check, bits_learned
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
+from bayes_prehoc.hierarchy.labels import SHARED
 from bayes_prehoc.hierarchy.likelihood import (
     alpha_of_rate,
     effective_shape,
@@ -112,8 +114,15 @@ class Posterior:
         return self._flat("misfit").ravel()
 
     def checks(self) -> pd.DataFrame:
-        """The gate, indexed by check: passed, value, threshold, worst (the quantity), advice."""
-        return pd.DataFrame(self.gate, columns=Check._fields).rename(columns={"name": "check"}).set_index("check")
+        """All checks, indexed by check: gate, passed, value, threshold, worst (the quantity), advice.
+
+        Those of the gate decide whether there are answers. The others, which a posterior that converged has, decide
+        nothing: the prior's say about the population, whether the law fits every task, and what was learned of the
+        task that tells least of itself (see `status`).
+        """
+        rows = [{"gate": True} | check._asdict() for check in self.gate]
+        rows += [{"gate": False} | check._asdict() for check in self._advice]
+        return pd.DataFrame(rows).rename(columns={"name": "check"}).set_index("check")
 
     def status(self, task: str) -> str:
         """Whether the task has an answer: "ok", "not_identified" or "not_converged".
@@ -265,6 +274,22 @@ class Posterior:
         from bayes_prehoc.hierarchy.files import save_posterior
 
         save_posterior(self, path)
+
+    @functools.cached_property
+    def _advice(self) -> tuple[Check, ...]:
+        if not self.converged:
+            return ()
+        names = [name for name in ("level", "share", "rate", *SHARED, "noise") if name in self.draws["posterior"]]
+        p_values = misfit_p_values({name: self._flat(name) for name in names}, self.estimates)
+        least = int(np.argmin(self._bits["share"]))
+        told = float(self._bits["share"][least])
+        advice = "L_int and the decay of this task cannot be told apart: observe more runs of it, or deeper ones."
+        found = (
+            fit_of_law(p_values, self.tasks),
+            Check("bits_learned", told >= LEAST_BITS, told, LEAST_BITS, f"task {self.tasks[least]}", advice),
+        )
+        # An update has no draws of the population.
+        return (sensitivity_to_prior(self.draws), *found) if "log_prior" in self.draws.children else found
 
     @functools.cached_property
     def _bits(self) -> dict[str, np.ndarray]:

@@ -50,6 +50,7 @@ class FakePosterior:
     def checks(self):
         index = pd.Index(["r_hat", "e_bfmi"], name="check")
         columns = {"passed": [self.converged] * 2, "value": [1.001, np.nan], "threshold": [1.01, 0.3], "advice": ""}
+        columns |= {"gate": True}
         return pd.DataFrame(columns, index=index)
 
     def save(self, path):

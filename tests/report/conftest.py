@@ -72,6 +72,7 @@ class MadeUpPosterior:
         advice = "The chains disagree about the rate: give more depths per task, or fewer tasks."
         return pd.DataFrame(
             {
+                "gate": [True, True, True, False],
                 "passed": [ok, True, True, True],
                 "value": [1.003 if ok else 1.0873, 812.0, 0.0, 0.81],
                 "threshold": [1.01, 400.0, 0.0, 0.3],
