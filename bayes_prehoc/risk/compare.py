@@ -2,8 +2,9 @@
 
 They estimate different things (`estimate`), so nothing is pooled: where two disagree, the disagreement tells something
 of the task. A spread below the conditional risk says that runs agree early and part later; a spread above it that runs
-differ in what a prefix already shows; a conditional risk above that of branching that prefixes show less than there is
-in the state, or that a linear prediction misses it.
+differ by more than their ends stay open, because the difference tells the end or because training forgets it; a
+conditional risk above that of branching that prefixes show less than there is in the state, or that a linear prediction
+misses it.
 """
 
 import dataclasses

@@ -258,7 +258,7 @@ def test_document_is_strict_and_complete(make):
     assert document["proxy"] == "conditional" and document["converged"] is True and document["version"]
     assert document["set_aside"] == [{"task": "z", "reason": "one seed only"}]
     assert document["checks"][1] == {
-        "check": "e_bfmi", "passed": True, "value": None, "threshold": 0.3, "advice": ""
+        "check": "e_bfmi", "gate": True, "passed": True, "value": None, "threshold": 0.3, "advice": ""
     }  # fmt: skip
     (task,) = document["tasks"]
     assert task["task"] == "a" and set(task["regimes"]) == set(REGIMES)
