@@ -311,18 +311,39 @@ def fit(
         runs_file, outcome=outcome, depth_unit=depth_unit, horizon=horizon, higher_is_better=higher_is_better
     )
     (posterior,) = _fit(bp.estimate_risk(runs, proxy=proxy, metric=metric, seed=seed), seed=seed)
-    posterior.save(out)
-    say(f"posterior saved: {out}")
-    if as_json:
-        set_aside = [{"task": s.task, "reason": s.reason} for s in posterior.estimates.set_aside]
-        document = {"posterior": str(out), "proxy": posterior.proxy, "converged": posterior.converged}
-        document |= {"tasks": as_records(posterior.summary().reset_index()), "set_aside": set_aside}
-        print_out(as_document(document | {"checks": as_records(posterior.checks().reset_index())}))
-    else:
-        print_out(fit_text(posterior))
-    if not posterior.converged:
-        _say_what_failed(posterior)
-        raise typer.Exit(WITHHELD)
+    _show_posterior(posterior, out, as_json)
+
+
+@app.command()
+def update(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="A posterior saved by 'fit'.")],
+    runs_file: RunsFile,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to save the updated posterior, such as new.nc.")],
+    outcome: Outcome = None,
+    metric: RiskMetric = None,
+    depth_unit: DepthUnit = "step",
+    horizon: Horizon = None,
+    higher_is_better: HigherIsBetter = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Say of new tasks, or of more runs of tasks that were fitted, what a posterior knows, without another fit.
+
+    RUNS is what 'fit' takes. Each task is weighed by itself: what several new tasks say together of the others needs a
+    fit. The updated posterior holds the tasks of RUNS alone; a plan and a report are made from it as from any other.
+
+    \b
+    Examples:
+      bayes-prehoc update post.nc more.csv --out new.nc
+      bayes-prehoc plan new.nc --tolerance 0.01
+    """
+    check_output(out)
+    before = bp.load_posterior(posterior_file)
+    runs = bp.read_runs(
+        runs_file, outcome=outcome, depth_unit=depth_unit, horizon=horizon, higher_is_better=higher_is_better
+    )
+    estimates = bp.estimate_risk(runs, proxy=before.proxy, metric=metric, seed=seed)
+    _show_posterior(patiently("still updating", lambda: before.update(estimates, seed=seed)), out, as_json)
 
 
 @app.command()
@@ -478,6 +499,22 @@ def _fit(*several, seed=0):
 
     with ThreadPoolExecutor(len(several)) as pool:
         return patiently("still fitting", lambda: list(pool.map(one, several)))
+
+
+def _show_posterior(posterior, out, as_json):
+    """Save it and print its tasks; exit code 1 if it did not converge."""
+    posterior.save(out)
+    say(f"posterior saved: {out}")
+    if as_json:
+        set_aside = [{"task": s.task, "reason": s.reason} for s in posterior.estimates.set_aside]
+        document = {"posterior": str(out), "proxy": posterior.proxy, "converged": posterior.converged}
+        document |= {"tasks": as_records(posterior.summary().reset_index()), "set_aside": set_aside}
+        print_out(as_document(document | {"checks": as_records(posterior.checks().reset_index())}))
+    else:
+        print_out(fit_text(posterior))
+    if not posterior.converged:
+        _say_what_failed(posterior)
+        raise typer.Exit(WITHHELD)
 
 
 def _plan_arguments(tolerance, gamma, c_cheap, cost_per_unit, cost_fixed, cost_unit):

@@ -184,6 +184,8 @@ MISTAKES = [
     ("estimate absent.csv", ["absent.csv"]),
     ("estimate runs.csv --out p.txt", ["p.txt"]),
     ("estimate runs.csv --permutations 3", ["3 permutations"]),
+    ("update absent.nc runs.csv --out new.nc", ["absent.nc"]),
+    ("update post.nc absent.csv --out new.nc", ["absent.csv"]),
     ("ingest absent.csv --store r.db", ["absent.csv"]),
     ("ingest runs.csv --store runs.csv", ["runs.csv"]),
     ("ingest runs.csv --store r.db --attributes one_seed.csv", ["one_seed.csv"]),
@@ -224,6 +226,24 @@ def test_estimate_shows_every_proxy_and_writes_what_is_asked(here, tmp_path):
         assert words in out
     code, out, _ = run(*command, "--json")
     assert code == 0 and json.loads(out) == json.loads(numbers.read_text())
+
+
+def test_an_update_is_saved_and_planned_for(here, tmp_path):
+    runs, out = tmp_path / "more.csv", str(tmp_path / "new.nc")
+    frame = small_runs()
+    frame[frame["task"] == "wide"].assign(task="another").to_csv(runs, index=False)
+    code, _, err = run("update", "post.nc", str(runs), "--out", out)
+    # The runs are those of "wide".
+    assert code == 2 and "runs of task 'another' were fitted as task 'wide'" in err
+    shaken = frame[frame["task"] == "wide"].assign(
+        task="another", value=lambda own: own["value"] + 1e-4 * (1 + own["seed"])
+    )
+    shaken.to_csv(runs, index=False)
+    code, said, err = run("update", "post.nc", str(runs), "--out", out)
+    assert code == 0 and "another" in said and "narrow" not in said and out in err
+    document = json.loads(run("plan", out, "--tolerance", "0.01", "--json")[1])
+    assert [task["task"] for task in document["tasks"]] == ["another"]
+    assert document["tasks"][0]["regimes"]["static-sufficient"] < 0.1
 
 
 def test_plan_as_json_holds_what_a_machine_needs(here):
