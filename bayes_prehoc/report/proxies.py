@@ -13,7 +13,7 @@ __all__ = ["MEANINGS", "render_comparison", "task_words"]
 MEANINGS = {
     "conditional": "how well the outcome can be predicted from the prefix, by the best linear prediction",
     "branching": "how much the outcome varies among continuations of one run",
-    "run_to_run": "how far runs differ at a depth, which is not how unpredictable their end is",
+    "run_to_run": "how far runs differ at a depth in what trajectories show, not how unpredictable their end is",
 }
 TOLD = 0.05
 """p-value up to which watching is said to tell something."""
