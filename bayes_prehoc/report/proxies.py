@@ -37,7 +37,7 @@ def _information(frame) -> str:
     if p_any > TOLD:
         return f"watching tells nothing that {best['runs']} runs could show (p = {p_any:.2g}, permutations)"
     return (
-        f"watching tells of the outcome (p = {p_any:.2g}, permutations): at {at} {best['nats']:.2f} nats, standard "
+        f"watching tells of the outcome (p = {p_any:.2g}, permutations): {best['nats']:.2f} nats at {at}, standard "
         f"error {best['se']:.2f}, which leave {share:.0%} of its variance open"
     )
 
@@ -97,7 +97,7 @@ def _shown(comparison, task, name):
         )
     return {
         "name": task,
-        "runs": ", ".join(sorted({f"{own.n_runs} runs" for own in known})),
+        "runs": ", ".join(_runs(known)),
         "unit": unit,
         "metric": known[0].metric,
         "proxies": list(by_proxy),
@@ -106,6 +106,13 @@ def _shown(comparison, task, name):
         "words": task_words(comparison, task),
         "chart": proxies_chart(frame, outside, name, unit),
     }
+
+
+def _runs(known):
+    """How many runs there are, and how many of them are forked."""
+    whole = [own.n_runs for own in known if own.proxy != "branching"]
+    forked = [own.n_runs for own in known if own.proxy == "branching"]
+    return [f"{number} runs" for number in sorted(set(whole))] + [f"{number} forked" for number in forked]
 
 
 def _by_depth(frame, task):

@@ -40,6 +40,7 @@ def test_a_page_has_every_figure_and_loads_nothing(compared):
     assert "script-src 'none'" in content
     for row in compared.frame.itertuples():
         assert number(row.risk, 2)[:3] in content
+    assert "40 runs, 40 forked" in page.text
     for task in compared.tasks:
         for words in task_words(compared, task):
             assert " ".join(words.split()) in page.text
@@ -63,7 +64,8 @@ def test_words_say_what_the_figures_come_to(compared):
     assert any(line.startswith("branching against conditional: not told apart at 7 depths") for line in words)
     (told,) = [line for line in words if line.startswith("watching tells")]
     best = compared.information.frame.sort_values("nats").iloc[-1]
-    assert f"{best['nats']:.2f} nats, standard error {best['se']:.2f}" in told and "p = 0.05" in told
+    assert f"{best['nats']:.2f} nats at depth {best['depth']:g}, standard error {best['se']:.2f}" in told
+    assert "p = 0.05" in told
 
 
 def test_files(compared, tmp_path):
