@@ -175,8 +175,10 @@ def log_marginals(population: Population, group: Group, noise: Float[Array, " T"
     return jax.nn.logsumexp(jax.lax.optimization_barrier(nodes.log_weight + terms), axis=1)
 
 
-def draw_latents(key, population: Population, group: Group, noise: Float[Array, " T"], proxy: str):
-    """Latents of each task of the group given the hyperparameters.
+def draw_latents(
+    key, population: Population, group: Group, noise: Float[Array, " T"], proxy: str, points: int = POINTS
+):
+    """Latents of each task of the group given the hyperparameters, each one of so many points (a power of two).
 
     Returns
     -------
@@ -187,7 +189,7 @@ def draw_latents(key, population: Population, group: Group, noise: Float[Array, 
     tasks = group.frame.start.shape[0]
     shift_key, pick_key = jax.random.split(key)
     shift = jax.random.uniform(shift_key, (3, tasks, 1))
-    uniform = jnp.mod(jnp.asarray(_sobol().T)[:, None, :] + shift, 1.0)
+    uniform = jnp.mod(jnp.asarray(_sobol(points).T)[:, None, :] + shift, 1.0)
     standard = POINTS_WIDTH * jax.scipy.special.ndtri(jnp.clip(uniform, 1e-6, 1.0 - 1e-6))
     white, latents, terms = _log_terms(tuple(standard), population, group, noise, proxy)
     terms = terms - 0.5 * (1.0 - POINTS_WIDTH**-2) * jnp.sum(standard**2, axis=0)
@@ -200,8 +202,8 @@ def draw_latents(key, population: Population, group: Group, noise: Float[Array, 
     return white, latents, effective
 
 
-def _sobol() -> np.ndarray:
-    return qmc.Sobol(3, scramble=False).random(POINTS).astype(np.float32)
+def _sobol(points: int) -> np.ndarray:
+    return qmc.Sobol(3, scramble=False).random(points).astype(np.float32)
 
 
 def sampled_priors(data: ModelData, prior: Hyperprior, proxy: str, with_noise: bool):

@@ -55,8 +55,10 @@ PLACING = 40
 """As many of them tell where a task's latents lie."""
 EVEN = 0.05
 """Standard deviation of log weights below which they are even: what is left of it is the error of quadrature."""
-RULE = RULES[1]
+RULE = RULES[0]
 """Of the quadrature that weights are computed by."""
+POINTS = 128
+"""Points that a latent is drawn from, at each draw of the hyperparameters."""
 PAD_DEPTHS = 8
 """Depths are filled up to multiples of this, so that tasks of about one size share a compilation."""
 
@@ -245,7 +247,9 @@ def _mode(population: Population, data: ModelData, proxy: str) -> Float[Array, "
 def _latents(key, sites, group: Group, noise, proxy: str):
     """`draw_latents` at every draw of the hyperparameters."""
     keys = jax.random.split(key, noise.shape[0])
-    return jax.vmap(lambda own, at, its: draw_latents(own, population_of(at), group, its, proxy))(keys, sites, noise)
+    return jax.vmap(lambda own, at, its: draw_latents(own, population_of(at), group, its, proxy, POINTS))(
+        keys, sites, noise
+    )
 
 
 @functools.partial(jax.jit, static_argnames="proxy")
