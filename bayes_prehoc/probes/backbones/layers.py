@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from bayes_prehoc.probes.backbones.masks import bernoulli
+from bayes_prehoc.probes.backbones.products import product
 
 __all__ = ["ACTIVATIONS", "INITIAL_SCALE", "Attention", "Context", "Linear", "LowRank", "Noise", "Perceptron", "Rotary"]
 
@@ -78,12 +79,12 @@ class Linear(nnx.Module):
             self.lora_b = nnx.Param(jnp.zeros((update.rank, outputs)))
 
     def __call__(self, x: Float[Array, "*N I"], noise: Noise) -> Float[Array, "*N O"]:
-        y = x @ self.kernel[...]
+        y = product(x, self.kernel[...])
         if self.bias is not None:
             y = y + self.bias[...]
         if self.update is not None:
-            low = noise(x, self.update.dropout) @ self.lora_a[...]
-            y = y + (self.update.alpha / self.update.rank) * (low @ self.lora_b[...])
+            low = product(noise(x, self.update.dropout), self.lora_a[...])
+            y = y + (self.update.alpha / self.update.rank) * product(low, self.lora_b[...])
         return y
 
 

@@ -1,8 +1,8 @@
 """Random masks for dropout, as the same key gives them on every device.
 
 JAX compiles its Threefry generator for CPUs as a loop over rounds that goes through memory at each of them, and draws
-two words for each one that it returns. Written out, rounds are one loop over the mask's places: the masks of a step of
-LoRA on MiniLM cost a fifth (`benchmarks/masks.py`).
+two words for each one that it returns. Written out, rounds are one loop over the words, each of which serves four
+places of a mask (`benchmarks/masks.py` has the times).
 
 Source: Salmon et al. 2011 (Threefry-2x32, 20 rounds).
 """
@@ -18,6 +18,10 @@ __all__ = ["bernoulli", "threefry"]
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 WORD = 2**32
+LOWER = 2**24 - 1
+"""The bits of a word below its highest byte."""
+ODD = 0x9E3779B1
+"""Multiplying by it is a bijection of the lower bits, the highest of which then depend on all."""
 
 
 def threefry(
@@ -36,7 +40,10 @@ def threefry(
 
 
 def bernoulli(key: jax.Array, probability: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-    """Independent values that are true with this probability, to 2**-32.
+    """Values that are true with this probability, to 2**-32, and in pairs independent.
+
+    A word serves four values, each of which is told by a byte of its own, but for one time in 256: there a bijective
+    mix of the other three decides.
 
     Parameters
     ----------
@@ -46,8 +53,13 @@ def bernoulli(key: jax.Array, probability: float, shape: tuple[int, ...]) -> Boo
     shape : tuple of int
     """
     size = math.prod(shape)
-    half = -(-size // 2)
-    counter = jax.lax.iota(jnp.uint32, half)
-    words = threefry(jax.random.key_data(key), counter, counter + jnp.uint32(half))
+    pairs = -(-size // 8)
+    counter = jax.lax.iota(jnp.uint32, pairs)
+    # Without the barriers XLA would compute the words anew for each value.
+    words = jax.lax.optimization_barrier(threefry(jax.random.key_data(key), counter, counter + jnp.uint32(pairs)))
+    words = jax.lax.optimization_barrier(jnp.concatenate(words))[None]
+    by = jnp.uint32(8) * jax.lax.iota(jnp.uint32, 4)[:, None]
+    turned = words << by | words >> (jnp.uint32(32) - by & jnp.uint32(31))
+    mixed = turned & jnp.uint32(~LOWER & 0xFFFFFFFF) | turned * jnp.uint32(ODD) & jnp.uint32(LOWER)
     below = jnp.uint32(min(round(probability * WORD), WORD - 1))
-    return jnp.concatenate([word < below for word in words])[:size].reshape(shape)
+    return jax.lax.optimization_barrier((mixed < below).reshape(-1)[:size].reshape(shape))

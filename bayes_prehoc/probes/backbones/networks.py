@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.probes.backbones.products import product
 
 __all__ = [
     "DecoderConfig",
@@ -86,13 +87,21 @@ class DecoderConfig:
 NetworkConfig = MLPConfig | DecoderConfig
 
 
+class _Linear(nnx.Linear):
+    """The same map, whose kernel's gradient is fast on CPUs."""
+
+    def __call__(self, x):
+        y = product(x, self.kernel[...])
+        return y if self.bias is None else y + self.bias[...]
+
+
 class _MLP(nnx.Module):
     def __init__(self, config: MLPConfig, rngs: nnx.Rngs):
         sizes = (config.inputs, *config.widths)
         self.layers = nnx.List(
-            [nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)],
+            [_Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)],
         )
-        self.head = nnx.Linear(config.features, config.outputs, rngs=rngs)
+        self.head = _Linear(config.features, config.outputs, rngs=rngs)
 
     def __call__(self, x, dropout):
         for layer in self.layers:
@@ -104,12 +113,12 @@ class _Block(nnx.Module):
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
         width, self.heads = config.width, config.heads
         self.attention_norm = nnx.LayerNorm(width, rngs=rngs)
-        self.query = nnx.Linear(width, width, use_bias=False, rngs=rngs)
-        self.key_value = nnx.Linear(width, 2 * width, use_bias=False, rngs=rngs)
-        self.project = nnx.Linear(width, width, use_bias=False, rngs=rngs)
+        self.query = _Linear(width, width, use_bias=False, rngs=rngs)
+        self.key_value = _Linear(width, 2 * width, use_bias=False, rngs=rngs)
+        self.project = _Linear(width, width, use_bias=False, rngs=rngs)
         self.mlp_norm = nnx.LayerNorm(width, rngs=rngs)
-        self.up = nnx.Linear(width, config.hidden, rngs=rngs)
-        self.down = nnx.Linear(config.hidden, width, rngs=rngs)
+        self.up = _Linear(width, config.hidden, rngs=rngs)
+        self.down = _Linear(config.hidden, width, rngs=rngs)
 
     def __call__(self, x, last, dropout):
         """Read all positions of x (batch, length, width) and return the last `last` of them."""
@@ -132,7 +141,7 @@ class _Decoder(nnx.Module):
         self.position = nnx.Embed(config.context, config.width, rngs=rngs)
         self.blocks = nnx.List([_Block(config, rngs) for _ in range(config.blocks)])
         self.norm = nnx.LayerNorm(config.width, rngs=rngs)
-        self.head = nnx.Linear(config.width, config.outputs, rngs=rngs)
+        self.head = _Linear(config.width, config.outputs, rngs=rngs)
 
     def __call__(self, tokens, dropout):
         x = self.token(tokens) + self.position.embedding[...]
@@ -169,7 +178,7 @@ def skeleton(config: NetworkConfig) -> tuple[Any, Any]:
 
 def new_head(config: NetworkConfig, outputs: int, key: jax.Array) -> dict:
     """A fresh output layer: {"kernel": (features, outputs), "bias": (outputs,)}."""
-    return nnx.to_pure_dict(nnx.split(nnx.Linear(config.features, outputs, rngs=nnx.Rngs(key)))[1])
+    return nnx.to_pure_dict(nnx.split(_Linear(config.features, outputs, rngs=nnx.Rngs(key)))[1])
 
 
 def forward(config: NetworkConfig, params: dict, x: jax.Array, rate: float = 0.0, key: jax.Array | None = None):
