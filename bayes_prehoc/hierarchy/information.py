@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.likelihood import (
     cube_root,
     effective_shape,
@@ -27,11 +28,13 @@ MOST_CORRELATED = 0.99
 """Neighbours closer than this count as this close: a stand-in needs no sharper."""
 
 
-def gauss_newton(z: Float[Array, "T 3"], onset, misfit, dependence, noise, data: ModelData, proxy: str):
+def gauss_newton(
+    z: Float[Array, "T 3"], onset, misfit, dependence, noise, data: ModelData, proxy: str, law: str = POWER
+):
     """H (T, 3, 3) and b (T, 3) around the latents z; arguments as in `model.task_log_likelihood`."""
 
     def curve(level, share, rate):
-        return log_mean_curve(level, share, rate, onset, noise, data.depth, proxy)
+        return log_mean_curve(level, share, rate, onset, noise, data.depth, proxy, law)
 
     latents = tuple(jnp.broadcast_to(z[:, i], data.depth.shape) for i in range(3))
     log_mean, push = jax.linearize(curve, *latents)

@@ -28,6 +28,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float
 
 from bayes_prehoc import theory
+from bayes_prehoc.hierarchy import laws
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
 
 __all__ = [
@@ -56,15 +57,15 @@ def alpha_of_rate(rate, proxy: str):
     return low + (high - low) * jax.nn.sigmoid(rate)
 
 
-def log_risk_curve(level, share, rate, onset, depth, proxy: str):
+def log_risk_curve(level, share, rate, onset, depth, proxy: str, law: str = laws.POWER):
     """log of U(depth) over the squared scale.
 
     `depth` and `onset` are shares of the horizon; the latents broadcast against `depth`.
     """
-    return level + jnp.log(_shape_of_curve(share, rate, onset, depth, proxy))
+    return level + jnp.log(_shape_of_curve(share, rate, onset, depth, proxy, law))
 
 
-def log_mean_curve(level, share, rate, onset, noise, depth, proxy: str):
+def log_mean_curve(level, share, rate, onset, noise, depth, proxy: str, law: str = laws.POWER):
     """log of the estimates' mean U(depth) + V_eval over the squared scale, (D, ...).
 
     Latents and `noise` broadcast against `depth`; `noise` is 0 where the outcome set's is unknown.
@@ -73,15 +74,16 @@ def log_mean_curve(level, share, rate, onset, noise, depth, proxy: str):
     log_noise = jnp.where(there, jnp.log(jnp.where(there, noise, 1.0)), -jnp.inf)
     # Relative to the larger of the two at c_0, so that one logarithm for each depth does.
     unit = jax.lax.stop_gradient(jnp.maximum(level, log_noise))
-    curve = jnp.exp(level - unit) * _shape_of_curve(share, rate, onset, depth, proxy)
+    curve = jnp.exp(level - unit) * _shape_of_curve(share, rate, onset, depth, proxy, law)
     return unit + jnp.log(curve + jnp.exp(log_noise - unit))
 
 
-def _shape_of_curve(share, rate, onset, depth, proxy: str):
+def _shape_of_curve(share, rate, onset, depth, proxy: str, law: str):
     """U(depth) / U(c_0)."""
     horizon = None if proxy == "run_to_run" else 1.0
-    floor = jnp.maximum(jax.nn.sigmoid(share), SMALLEST_FLOOR)
-    left = theory.decay(depth, REFERENCE_DEPTH, alpha_of_rate(rate, proxy), onset, horizon)
+    held = 0.0 if law == laws.NO_FLOOR else jax.nn.sigmoid(share)
+    floor = jnp.maximum(held, SMALLEST_FLOOR)
+    left = laws.decay(law, depth, REFERENCE_DEPTH, alpha_of_rate(rate, proxy), onset, horizon)
     return floor + (1.0 - floor) * left
 
 

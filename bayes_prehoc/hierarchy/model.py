@@ -34,8 +34,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from bayes_prehoc import theory
-from bayes_prehoc.hierarchy import linear3
+from bayes_prehoc.hierarchy import laws, linear3
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, ModelData
 from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.likelihood import (
@@ -128,7 +127,7 @@ def prior_draws(prior: Hyperprior) -> tuple[np.ndarray, np.ndarray]:
     return share, rate
 
 
-def task_log_likelihood(latents, onset, misfit, dependence, noise, data: ModelData, proxy: str):
+def task_log_likelihood(latents, onset, misfit, dependence, noise, data: ModelData, proxy: str, law: str = laws.POWER):
     """Log likelihood of each task's estimates, (T, ...).
 
     `latents` is a triple (level, share, rate) of arrays (T, ...), one value of each task or several; `dependence` is
@@ -139,7 +138,7 @@ def task_log_likelihood(latents, onset, misfit, dependence, noise, data: ModelDa
     depth, log_risk, dof, mask, noise = (
         beside(values, several) for values in (data.depth, data.log_risk, data.dof, data.mask, noise)
     )
-    log_mean = log_mean_curve(*latents, onset, noise, depth, proxy)
+    log_mean = log_mean_curve(*latents, onset, noise, depth, proxy, law)
     k = effective_shape(dof, misfit)
     root = cube_root(log_risk, log_mean)
     margins = jnp.sum(jnp.where(mask, gamma_log_density(log_risk, root, k), 0.0), axis=0)
@@ -268,7 +267,9 @@ def hierarchical_model(data: ModelData, start: Float[Array, "T 3"], prior: Hyper
     numpyro.factor("estimates", task_log_likelihood(latents, *population.shared, noise, data, proxy).sum())
 
 
-def color(white, population: Population, start: Float[Array, "T 3"], noise, data: ModelData, proxy: str):
+def color(
+    white, population: Population, start: Float[Array, "T 3"], noise, data: ModelData, proxy: str, law: str = laws.POWER
+):
     """Latents from whitened coordinates, and what corrects the density.
 
     Parameters
@@ -286,17 +287,17 @@ def color(white, population: Population, start: Float[Array, "T 3"], noise, data
     log_correction : array (T, ...)
         log Normal(u; 0, I) + log |du/dwhite| - log Normal(white; 0, I).
     """
-    information, linear = gauss_newton(start, *population.shared, noise, data, proxy)
+    information, linear = gauss_newton(start, *population.shared, noise, data, proxy, law)
     lower, mean = linear3.triangle(population.scale), population.mean(data)
     center, factor = linear3.precision_normal(mean, population.scale, information, linear)
-    ridge = Ridge.at(start, information, lower, population.onset, data, proxy)
+    ridge = Ridge.at(start, information, lower, population.onset, data, proxy, law)
 
     several = jnp.ndim(white[0]) - 1
     mean, center, factor, ridge = jax.tree.map(lambda values: beside(values, several), (mean, center, factor, ridge))
     u = [a + b for a, b in zip(center, linear3.solve_upper(factor, white), strict=True)]
     level, share, rate = (a + b for a, b in zip(mean, linear3.product(lower, u), strict=True))
     rate_bend = ridge.rate_bend(share)
-    level_bend = ridge.level_bend(share, rate, rate + rate_bend, population.onset, proxy)
+    level_bend = ridge.level_bend(share, rate, rate + rate_bend, population.onset, proxy, law)
     moved = linear3.solve_lower(lower, (level_bend, jnp.zeros_like(share), rate_bend))
     u = [a + b for a, b in zip(u, moved, strict=True)]
     correction = 0.5 * sum(w**2 - v**2 for w, v in zip(white, u, strict=True)) - linear3.log_det(factor)
@@ -332,22 +333,25 @@ class Ridge(NamedTuple):
     level_told: Array
 
     @classmethod
-    def at(cls, start: Float[Array, "T 3"], information, lower, onset, data: ModelData, proxy: str) -> "Ridge":
+    def at(
+        cls, start: Float[Array, "T 3"], information, lower, onset, data: ModelData, proxy: str, law: str
+    ) -> "Ridge":
         """Around the latents `start`, where the data's information is (T, 3, 3) and the population's factor `lower`."""
         share, rate = start[:, 1], start[:, 2]
         logs = jnp.where(data.mask, jnp.log(data.depth), 0.0)
         center = jnp.exp(jnp.sum(logs, axis=0) / jnp.sum(data.mask, axis=0))
 
         def log_risk(share, rate):
-            return log_risk_curve(0.0, share, rate, onset, center, proxy)
+            return log_risk_curve(0.0, share, rate, onset, center, proxy, law)
 
         one, zero = jnp.ones_like(share), jnp.zeros_like(share)
         at_start, push = jax.linearize(log_risk, share, rate)
         level_told = information[:, 0, 0]
         level_told /= level_told + sum(x**2 for x in linear3.solve_lower(lower, (1.0, 0.0, 0.0)))
         left = rate_told = zero
-        if proxy == "run_to_run":
-            left = jnp.log(theory.decay(center, REFERENCE_DEPTH, alpha_of_rate(rate, proxy), onset))
+        # Without a floor there is no such ridge.
+        if proxy == "run_to_run" and law != laws.NO_FLOOR:
+            left = jnp.log(laws.decay(law, center, REFERENCE_DEPTH, alpha_of_rate(rate, proxy), onset))
             rate_told = information[:, 2, 2] / (information[:, 2, 2] + lower[5] ** -2)
             rate_told /= jnp.maximum(1.0 - jax.nn.sigmoid(rate), 0.3)  # d log alpha / d rate = 1 - alpha / 4
         slopes = push(one, zero), push(zero, one)
@@ -359,7 +363,7 @@ class Ridge(NamedTuple):
         tangent = jax.nn.softplus(at_0) + jax.nn.sigmoid(at_0) * (at - at_0)
         return self.rate_told * (jax.nn.softplus(at) - tangent)
 
-    def level_bend(self, share, rate, bent_rate, onset, proxy: str):
+    def level_bend(self, share, rate, bent_rate, onset, proxy: str, law: str):
         """What to add to the level."""
         tangent = self.log_risk + self.by_share * (share - self.share) + self.by_rate * (rate - self.rate)
-        return self.level_told * (tangent - log_risk_curve(0.0, share, bent_rate, onset, self.center, proxy))
+        return self.level_told * (tangent - log_risk_curve(0.0, share, bent_rate, onset, self.center, proxy, law))

@@ -17,6 +17,7 @@ import numpyro.distributions as dist
 from scipy import stats
 
 from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.likelihood import effective_shape, log_mean_curve, neighbour_correlation
 from bayes_prehoc.hierarchy.model import Hyperprior
 
@@ -70,7 +71,7 @@ def draw_truth(key, prior: Hyperprior, proxy: str, kind: np.ndarray) -> Truth:
     return Truth(*hyper, *latents.T)
 
 
-def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None) -> ModelData:
+def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None, law: str = POWER) -> ModelData:
     """Estimates of every task at its depths, as the likelihood has them.
 
     Parameters
@@ -86,6 +87,8 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None) 
     noise : pair of float arrays (T,), optional
         V_eval of the outcome and the standard error it is estimated with, over the squared scale. The estimate that
         the model sees is drawn around it.
+    law : str, optional
+        One of `laws.LAWS`.
 
     Returns
     -------
@@ -96,7 +99,7 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None) 
     latents = [jnp.asarray(v) for v in (truth.level, truth.share, truth.rate)]
     depth, dof = np.asarray(depth).T, np.asarray(dof).T
     onset = jnp.exp(jnp.asarray(truth.log_onset))
-    log_mean = log_mean_curve(*latents, onset, jnp.asarray(true_noise), jnp.asarray(depth), proxy)
+    log_mean = log_mean_curve(*latents, onset, jnp.asarray(true_noise), jnp.asarray(depth), proxy, law)
     neighbour = neighbour_correlation(jnp.asarray(depth), log_mean, truth.dependence, proxy)
     k = effective_shape(jnp.asarray(dof), truth.misfit)
     log_risk = draw_log_values(score_key, log_mean, neighbour, k)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.information import gauss_newton
+from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.model import LATENTS, Hyperprior, central_noise, task_log_likelihood
 
 __all__ = ["Reference", "find_reference", "reference_of_draws", "task_modes"]
@@ -52,8 +53,8 @@ def _shared_grid(prior: Hyperprior, proxy: str) -> np.ndarray:
     return np.array(list(itertools.product(onsets, misfits, dependences)), np.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("prior", "proxy"))
-def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
+@functools.partial(jax.jit, static_argnames=("prior", "proxy", "law"))
+def find_reference(data: ModelData, prior: Hyperprior, proxy: str, law: str = POWER) -> Reference:
     """Modes of the tasks' latents under an empirical population."""
     tasks = data.kind.shape[0]
     noise = central_noise(data)
@@ -68,13 +69,13 @@ def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
     weak = jnp.diag(jnp.asarray(prior.tau, jnp.float32) ** 2 * 0.5)
 
     def log_likelihood(z, shared):
-        return task_log_likelihood((z[:, 0], z[:, 1], z[:, 2]), *shared, noise, data, proxy)
+        return task_log_likelihood((z[:, 0], z[:, 1], z[:, 2]), *shared, noise, data, proxy, law)
 
     def one_round(state, _):
         z, mean, covariance, shared = state
         precision = jnp.linalg.inv(covariance)
-        z = task_modes(z, mean, precision, shared, noise, data, proxy)
-        width = jnp.linalg.inv(gauss_newton(z, *shared, noise, data, proxy)[0] + precision)
+        z = task_modes(z, mean, precision, shared, noise, data, proxy, law)
+        width = jnp.linalg.inv(gauss_newton(z, *shared, noise, data, proxy, law)[0] + precision)
         by_kind = (data.kind.T @ z + center / spread**2) / (data.kind.sum(0)[:, None] + 1.0 / spread**2)
         overall = (z.sum(0) + center / spread**2) / (tasks + 1.0 / spread**2)
         mean = jnp.concatenate([(data.kind @ by_kind)[:, :1], jnp.broadcast_to(overall[1:], (tasks, 2))], axis=1)
@@ -95,7 +96,14 @@ def find_reference(data: ModelData, prior: Hyperprior, proxy: str) -> Reference:
 
 
 def task_modes(
-    z: Float[Array, "T 3"], mean: Float[Array, "T 3"], precision, shared, noise, data: ModelData, proxy: str
+    z: Float[Array, "T 3"],
+    mean: Float[Array, "T 3"],
+    precision,
+    shared,
+    noise,
+    data: ModelData,
+    proxy: str,
+    law: str = POWER,
 ):
     """Modes (T, 3) of the tasks' latents under a normal population, sought from z.
 
@@ -103,11 +111,11 @@ def task_modes(
     """
 
     def objective(v):
-        likelihood = task_log_likelihood((v[:, 0], v[:, 1], v[:, 2]), *shared, noise, data, proxy)
+        likelihood = task_log_likelihood((v[:, 0], v[:, 1], v[:, 2]), *shared, noise, data, proxy, law)
         return likelihood - 0.5 * jnp.einsum("ti,ij,tj->t", v - mean, precision, v - mean)
 
     def step(v, _):
-        information, _ = gauss_newton(v, *shared, noise, data, proxy)
+        information, _ = gauss_newton(v, *shared, noise, data, proxy, law)
         slope = jax.grad(lambda own: objective(own).sum())(v)
         move = jnp.linalg.solve(information + precision, slope[..., None])[..., 0]
         move = jnp.where(jnp.isfinite(move), jnp.clip(move, -LONGEST_MOVE, LONGEST_MOVE), 0.0)

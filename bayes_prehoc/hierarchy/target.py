@@ -38,6 +38,7 @@ from bayes_prehoc.hierarchy.collapsed import (
     sampled_priors,
 )
 from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, Hyperprior, population_of
 from bayes_prehoc.hierarchy.start import Reference
 
@@ -122,11 +123,12 @@ class Density(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Which posterior: the prior, the proxy, and whether outcome sets have noise that is sampled too."""
+    """Which posterior: prior, proxy, whether outcome sets have noise that is sampled too, and the law of decay."""
 
     prior: Hyperprior
     proxy: str
     with_noise: bool
+    law: str = POWER
 
     def density(self, point: Float[Array, " Q"], arguments: Arguments) -> Density:
         """The density there."""
@@ -135,7 +137,7 @@ class Target:
 
     def log_marginals(self, values: Values, groups: tuple[Group, ...], nodes: Nodes) -> Float[Array, " T"]:
         """`collapsed.log_marginals_of_all` at what a point stands for."""
-        return log_marginals_of_all(population_of(values.sites), groups, values.noise, self.proxy, nodes)
+        return log_marginals_of_all(population_of(values.sites), groups, values.noise, self.proxy, nodes, self.law)
 
     def sites(self, key, values: Values, groups: tuple[Group, ...]) -> dict[str, Array]:
         """Hyperparameters, noise and latents there, with the latents' `white` (T, 3) and `effective` (T,)."""
@@ -143,7 +145,7 @@ class Target:
         tasks = noise.shape[0]
         white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
         for own, group in zip(jax.random.split(key, len(groups)), groups, strict=True):
-            drawn = draw_latents(own, population_of(sites), group, noise[group.rows], self.proxy)
+            drawn = draw_latents(own, population_of(sites), group, noise[group.rows], self.proxy, law=self.law)
             white, latents, effective = (
                 whole.at[group.rows].set(part) for whole, part in zip((white, latents, effective), drawn, strict=True)
             )

@@ -21,7 +21,7 @@ from bayes_prehoc.theory import alpha_bounds
 HORIZON, SCALE = 400.0, 0.9
 
 
-def simulated(tasks=6, proxy="run_to_run", nu=60.0, depths=8, seed=0, noise=None, **changes):
+def simulated(tasks=6, proxy="run_to_run", nu=60.0, depths=8, seed=0, noise=None, law="power", **changes):
     """Truth of the tasks (`changes` overrides the drawn hyperparameters) and their estimates."""
     truth_key, data_key = jax.random.split(jax.random.key(seed))
     kind = np.ones((tasks, 1))
@@ -36,7 +36,7 @@ def simulated(tasks=6, proxy="run_to_run", nu=60.0, depths=8, seed=0, noise=None
     latents = mean + white @ (settled["tau"][:, None] * settled["corr_chol"]).T
     truth = truth._replace(**settled, level=latents[:, 0], share=latents[:, 1], rate=latents[:, 2])
     depth = np.tile(np.geomspace(0.02, 1.0, depths), (tasks, 1))
-    data = draw_estimates(data_key, truth, depth, np.full(depth.shape, nu), kind, proxy, noise)
+    data = draw_estimates(data_key, truth, depth, np.full(depth.shape, nu), kind, proxy, noise, law)
     return truth, data, labelled(data, proxy)
 
 
