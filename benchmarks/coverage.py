@@ -15,13 +15,13 @@ A replicate whose fit misses the gate is counted and stays in the table.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from _kept import Kept
 from _table import Figure, machine, print_figures, write_figures
 from tqdm.auto import tqdm
 
@@ -97,20 +97,13 @@ def optimal_depth(latents, log_onset, price):
 
 def run(size: Size, keep: Path | None) -> list[dict]:
     """All replicates, in turn; those that `keep` already holds are not repeated."""
-    about = json.loads(json.dumps({"size": size, "sampler": str(Sampler())}))
-    done = []
-    if keep is not None and keep.exists():
-        lines = [json.loads(line) for line in keep.read_text().splitlines()]
-        done = [line["result"] for line in lines if line["about"] == about]
-    there = {(r["seeds"], r["replicate"]) for r in done}
+    kept = Kept(keep, {"size": size, "sampler": str(Sampler())})
+    there = {(r["seeds"], r["replicate"]) for r in kept.results}
     # Replicates outside, numbers of seeds inside: a run that is cut short has a bit of everything.
     wanted = [(n, index) for index in range(size.replicates) for n in size.seeds if (n, index) not in there]
     for n_seeds, index in tqdm(wanted, desc="fits", disable=None):
-        done.append(replicate(size, n_seeds, index))
-        if keep is not None:
-            with keep.open("a") as file:
-                file.write(json.dumps({"about": about, "result": done[-1]}) + "\n")
-    return done
+        kept.add(replicate(size, n_seeds, index))
+    return kept.results
 
 
 def figures(size: Size, results: list[dict], judged: bool) -> list[Figure]:

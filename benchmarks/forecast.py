@@ -18,14 +18,13 @@ fit's forecasts when it is done; the same command goes on where an interrupted o
 
 import argparse
 import dataclasses
-import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from _kept import Kept
 from _recorded import SOURCES, recorded
 from _table import Figure, machine, print_figures, write_figures
 from scipy.optimize import nnls
@@ -153,26 +152,18 @@ def forecasts(runs: Trajectories, n_seen: int, index: int) -> dict:
     return {"tasks": tasks, "set_aside": aside, "converged": posterior.converged}
 
 
-def run(size: Size, data: Path, store: Path | None, keep: Path | None) -> Iterator[dict]:
+def run(size: Size, data: Path, store: Path | None, keep: Path | None) -> list[dict]:
     """All fits, in turn; those that `keep` already holds are not repeated."""
-    there = {}
-    if keep is not None and keep.exists():
-        lines = [json.loads(line) for line in keep.read_text().splitlines()]
-        there = {(line["source"], line["seen"], line["split"]): line for line in lines}
+    kept = Kept(keep, {"suite_seeds": size.suite_seeds})
+    there = {(one["source"], one["seen"], one["split"]) for one in kept.results}
     # Splits outside: a run that is cut short has a bit of everything.
     wanted = [(name, n, index) for index in range(size.splits) for name in size.sources for n in size.seen]
     loaded = {}
-    for name, n_seen, index in tqdm(wanted, desc="fits", disable=None):
-        if (name, n_seen, index) in there:
-            yield there[name, n_seen, index]
-            continue
+    for name, n_seen, index in tqdm([one for one in wanted if one not in there], desc="fits", disable=None):
         if name not in loaded:
             loaded[name] = recorded(name, data, size.suite_seeds, store)
-        found = {"source": name, "seen": n_seen, "split": index} | forecasts(loaded[name], n_seen, index)
-        if keep is not None:
-            with keep.open("a") as file:
-                file.write(json.dumps(found) + "\n")
-        yield found
+        kept.add({"source": name, "seen": n_seen, "split": index} | forecasts(loaded[name], n_seen, index))
+    return [one for one in kept.results if (one["source"], one["seen"], one["split"]) in wanted]
 
 
 def table(results: list[dict]) -> pd.DataFrame:
@@ -229,7 +220,7 @@ def main() -> None:
     if not data.is_dir():
         parser.exit(1, f"needs runs in {data}\n")
     size = SIZES[options.size]
-    results = list(run(size, data, options.store, options.keep))
+    results = run(size, data, options.store, options.keep)
     print(machine())
     for one in results:
         label = f"{one['source']}, {one['seen']} runs seen, split {one['split']}"

@@ -12,11 +12,11 @@ fits a model with an error in it, which must fail: `dispersion` does not square 
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from _kept import Kept
 from _table import Figure, machine, print_figures, write_figures
 from tqdm.auto import tqdm
 
@@ -37,19 +37,12 @@ SIZES = {"smoke": Size((8,), 1, 3, 5), "full": Size((3, 8, 64), 1000, 4, 6)}
 
 def run(size: Size, keep: Path | None, broken: str | None) -> list[dict]:
     """All simulations, in turn; those that `keep` already holds are not repeated."""
-    about = json.loads(json.dumps({"size": size, "broken": broken}))
-    done = []
-    if keep is not None and keep.exists():
-        lines = [json.loads(line) for line in keep.read_text().splitlines()]
-        done = [line["result"] for line in lines if line["about"] == about]
-    for index in tqdm(range(len(done), size.simulations), desc="simulations", disable=None):
+    kept = Kept(keep, {"size": size, "broken": broken})
+    for index in tqdm(range(len(kept.results), size.simulations), desc="simulations", disable=None):
         n_seeds = size.seeds[index % len(size.seeds)]
         ranked = rank_of_truth(jax.random.fold_in(jax.random.key(0), index), Design(size.tasks, size.depths, n_seeds))
-        done.append({"seeds": n_seeds} | ranked._asdict())
-        if keep is not None:
-            with keep.open("a") as file:
-                file.write(json.dumps({"about": about, "result": done[-1]}) + "\n")
-    return done
+        kept.add({"seeds": n_seeds} | ranked._asdict())
+    return kept.results
 
 
 def figures(results: list[dict], judged: bool) -> list[Figure]:

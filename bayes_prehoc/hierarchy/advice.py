@@ -20,11 +20,12 @@ from bayes_prehoc.hierarchy.data import model_data
 from bayes_prehoc.hierarchy.labels import OF_POPULATION, SHARED
 from bayes_prehoc.hierarchy.likelihood import (
     NEVER_IDENTICAL,
-    cube_root,
+    deviation,
     effective_shape,
     log_mean_curve,
     neighbour_correlation,
     normal_scores,
+    sampled_share,
 )
 from bayes_prehoc.hierarchy.model import LATENTS
 from bayes_prehoc.risk.estimates import RiskEstimates
@@ -91,8 +92,9 @@ def _p_values(sites, estimates, rows):
     noise = jnp.asarray(sites["noise"][:, rows].T) if "noise" in sites else jnp.zeros_like(level)
     log_mean = log_mean_curve(level, share, rate, jnp.exp(onset), noise, depth, some.proxy)
     k = effective_shape(dof, misfit)
-    scores = np.asarray(normal_scores(cube_root(log_risk, log_mean), k), np.float64)
-    r = np.asarray(neighbour_correlation(depth, log_mean, dependence, some.proxy), np.float64)
+    scores = np.asarray(normal_scores(deviation(log_risk, log_mean), k), np.float64)
+    sampled = sampled_share(dof, k)
+    r = np.asarray(neighbour_correlation(depth, log_mean, dependence, sampled, some.proxy), np.float64)
     pair = mask[1:] & mask[:-1]
     after = (scores[1:] - r * scores[:-1]) / np.sqrt(1.0 - np.minimum(r, NEVER_IDENTICAL) ** 2)
     squares = np.where(mask[:1], scores[:1] ** 2, 0.0).sum(axis=0) + np.where(pair, after**2, 0.0).sum(axis=0)

@@ -15,11 +15,12 @@ from jaxtyping import Array, Float
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.likelihood import (
-    cube_root,
+    deviation,
     effective_shape,
     log_mean_curve,
     neighbour_correlation,
     normal_scores,
+    sampled_share,
 )
 
 __all__ = ["gauss_newton"]
@@ -43,7 +44,7 @@ def gauss_newton(
 
     k = effective_shape(data.dof, misfit)
     pair = data.mask[1:] & data.mask[:-1]
-    r = neighbour_correlation(data.depth, log_mean, dependence, proxy)
+    r = neighbour_correlation(data.depth, log_mean, dependence, sampled_share(data.dof, k), proxy)
     r = jnp.where(pair, jnp.minimum(r, MOST_CORRELATED), 0.0)
     weight = 1.0 / jnp.sqrt(1.0 - r**2)
 
@@ -52,7 +53,7 @@ def gauss_newton(
         return jnp.concatenate([column[:1], (column[1:] - r * column[:-1]) * weight])
 
     rows = [independent(jnp.sqrt(k) * column) for column in columns]
-    scores = independent(normal_scores(cube_root(data.log_risk, log_mean), k))
+    scores = independent(normal_scores(deviation(data.log_risk, log_mean), k))
     information = jnp.stack([jnp.stack([jnp.sum(a * b, axis=0) for b in rows], axis=-1) for a in rows], axis=-2)
     slope = jnp.stack([jnp.sum(a * scores, axis=0) for a in rows], axis=-1)
     return information, slope + jnp.sum(information * z[:, None, :], axis=-1)

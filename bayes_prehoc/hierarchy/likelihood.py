@@ -10,16 +10,22 @@ the deviance form, whose second term keeps its digits in float32 when k is large
 
 Arrays over depths have them along their first axis, (D, ...): whatever else there is lies contiguous behind it.
 
-Estimates at different depths come from the same seeds. Their dependence is a Gaussian copula over the
-Wilson-Hilferty scores of the margins with a Markov correlation, so it needs no matrix: adjacent scores have
-correlation r_i and the correlation of any two is the product of those between.
+Estimates at different depths come from the same seeds. Their dependence is a Gaussian copula over normal scores of the
+margins with a Markov correlation, so it needs no matrix: adjacent scores have correlation r_i and the correlation of
+any two is the product of those between. Scores must be normal in the tails too: with Wilson and Hilferty's, which are
+bounded below, estimates of few runs that are far too small at many depths look like one coincidence, and a curve far
+above all of them is likely.
 
 - `run_to_run`: r = exp(-2 |log c_i - log c_j| / l), the square of the correlation of two values of one run
   that decays over the correlation length l in log depth.
 - `conditional`, `branching`: errors of nested predictions have correlation sqrt(U_j / U_i) for c_j > c_i, their
   squares U_j / U_i; times kappa < 1 per step, because each depth's regression has an error of its own.
+
+That is the correlation of errors which come from the runs. The misfit of each depth is its own, so scores are
+correlated by the share of their variance that is sampling error.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -35,18 +41,24 @@ __all__ = [
     "NEVER_IDENTICAL",
     "alpha_of_rate",
     "copula_log_density",
-    "cube_root",
+    "deviation",
     "effective_shape",
     "gamma_log_density",
     "log_mean_curve",
     "log_risk_curve",
     "neighbour_correlation",
     "normal_scores",
+    "sampled_share",
 ]
 
 STIRLING_FROM = 8.0
 SMALLEST_FLOOR = 1e-30
-LARGEST_THIRD = 20.0
+LARGEST = 60.0
+NEAR = 0.2
+_HALVED = tuple(1.0 / math.factorial(n + 2) for n in range(8))
+"""Of (e^z - 1 - z) / z^2, by powers of z."""
+_BEND = (1.0 / 3.0, 1.0 / 36.0, -1.0 / 1620.0, -1.0 / 3240.0, 1.0 / 136_080.0)
+"""Of log((e^z - 1) / root) / z."""
 NEVER_IDENTICAL = 0.9995
 """Upper bound of the correlation of neighbours, so that the copula stays proper in float32."""
 
@@ -101,47 +113,72 @@ def _log_normaliser(k):
     return jnp.where(k < STIRLING_FROM, exact, 0.5 * jnp.log(large) - 0.5 * jnp.log(2.0 * jnp.pi) - series)
 
 
-class CubeRoot(NamedTuple):
-    """What margin and score of an estimate have in common, with z = log U-hat - log U.
+class Deviation(NamedTuple):
+    """How far an estimate lies from its mean, z = log U-hat - log U, as margin and score need it.
 
     Attributes
     ----------
-    third : z / 3
-    excess : (U-hat / U)^(1/3) - 1
+    deviance : e^z - 1 - z
+    root : its signed root, sign(z) sqrt(2 deviance)
+    bend : log((e^z - 1) / root) / root
     """
 
-    third: Array
-    excess: Array
+    deviance: Array
+    root: Array
+    bend: Array
 
 
-def cube_root(log_value, log_mean) -> CubeRoot:
+def deviation(log_value, log_mean) -> Deviation:
     """Bounded where the density is nothing, so that gradients stay finite there."""
-    third = jnp.minimum((log_value - log_mean) / 3.0, LARGEST_THIRD)
-    # Without the barrier, XLA computes the exponentials anew for each of the many sums that derivatives consist of.
-    return CubeRoot(*jax.lax.optimization_barrier((third, jnp.expm1(third))))
+    z = jnp.minimum(log_value - log_mean, LARGEST)
+    near = jnp.abs(z) < NEAR
+    # Each branch where it keeps its digits; the other gets a harmless argument, for the sake of derivatives.
+    small, large = jnp.where(near, z, 0.0), jnp.where(near, 1.0, z)
+    rise = jnp.expm1(large)
+    halved = jnp.where(near, _polynomial(small, _HALVED), (rise - large) / large**2)
+    width = jnp.sqrt(2.0 * halved)
+    bend = jnp.where(near, _polynomial(small, _BEND), jnp.log(rise / (large * width)) / large) / width
+    # Without the barrier, XLA computes all this anew for each of the many sums that derivatives consist of.
+    return Deviation(*jax.lax.optimization_barrier((halved * z**2, z * width, bend)))
 
 
-def gamma_log_density(log_value, root: CubeRoot, k):
+def _polynomial(x, coefficients):
+    found = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        found = coefficient + x * found
+    return found
+
+
+def gamma_log_density(log_value, off: Deviation, k):
     """Log density of a Gamma(shape k, mean) value in deviance form."""
-    third, t = root
-    deviance = 3.0 * (t - third) + t * t * (3.0 + t)  # expm1(z) - z
-    return _log_normaliser(k) - k * deviance - log_value
+    return _log_normaliser(k) - k * off.deviance - log_value
 
 
-def normal_scores(root: CubeRoot, k):
-    """Wilson-Hilferty: (U-hat / U)^(1/3) is nearly normal with mean 1 - 1/(9k) and variance 1/(9k)."""
-    return 3.0 * jnp.sqrt(k) * (root.excess + 1.0 / (9.0 * k))
+def normal_scores(off: Deviation, k):
+    """Scores that are normal to a few hundredths far into both tails, whatever the shape.
+
+    Barndorff-Nielsen's r* of the gamma distribution: w + log(v / w) / w, w = sqrt(k) root, v = sqrt(k) (e^z - 1).
+    """
+    return jnp.sqrt(k) * off.root + off.bend / jnp.sqrt(k)
 
 
-def neighbour_correlation(depth, log_mean, dependence, proxy: str):
+def sampled_share(dof, k):
+    """Share of an estimate's relative variance 1 / k that comes from its runs; the rest is misfit."""
+    return 2.0 * k / dof
+
+
+def neighbour_correlation(depth, log_mean, dependence, sampled, proxy: str):
     """Correlation of the scores at adjacent depths, (D - 1, ...).
 
-    `dependence` is the correlation length l for `run_to_run`, kappa for the other proxies.
+    `dependence` is the correlation length l for `run_to_run`, kappa for the other proxies; `sampled` (D, ...) what
+    `sampled_share` gives.
     """
     if proxy == "run_to_run":
         gap = jnp.log(depth[1:]) - jnp.log(depth[:-1])
-        return jnp.exp(-2.0 * jnp.abs(gap) / dependence)
-    return dependence * jnp.exp(jnp.minimum(log_mean[1:] - log_mean[:-1], 0.0))
+        of_sampling = jnp.exp(-2.0 * jnp.abs(gap) / dependence)
+    else:
+        of_sampling = dependence * jnp.exp(jnp.minimum(log_mean[1:] - log_mean[:-1], 0.0))
+    return of_sampling * jnp.sqrt(sampled[1:] * sampled[:-1])
 
 
 def copula_log_density(scores: Float[Array, "D ..."], neighbour: Float[Array, "E ..."], mask: Bool[Array, "D ..."]):

@@ -40,13 +40,14 @@ from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.likelihood import (
     alpha_of_rate,
     copula_log_density,
-    cube_root,
+    deviation,
     effective_shape,
     gamma_log_density,
     log_mean_curve,
     log_risk_curve,
     neighbour_correlation,
     normal_scores,
+    sampled_share,
 )
 
 __all__ = [
@@ -70,8 +71,7 @@ __all__ = [
 LATENTS = ("level", "share", "rate")
 PRIOR_SAMPLE = 20_000
 MOST_MISFIT = 1.0
-"""Beyond, an estimate tells its risk to no better than a factor of three however many its degrees of freedom, and the
-scores that its copula is made of are no longer normal: the likelihood would grow with the misfit for ever."""
+"""Beyond, an estimate tells its risk to no better than a factor of three however many its degrees of freedom."""
 HYPERPARAMETERS = ("mu_level", "mu_share", "mu_rate", "tau", "corr_chol", "log_onset", "misfit", "dependence")
 
 
@@ -140,10 +140,10 @@ def task_log_likelihood(latents, onset, misfit, dependence, noise, data: ModelDa
     )
     log_mean = log_mean_curve(*latents, onset, noise, depth, proxy, law)
     k = effective_shape(dof, misfit)
-    root = cube_root(log_risk, log_mean)
-    margins = jnp.sum(jnp.where(mask, gamma_log_density(log_risk, root, k), 0.0), axis=0)
-    neighbour = neighbour_correlation(depth, log_mean, dependence, proxy)
-    return margins + copula_log_density(normal_scores(root, k), neighbour, mask)
+    off = deviation(log_risk, log_mean)
+    margins = jnp.sum(jnp.where(mask, gamma_log_density(log_risk, off, k), 0.0), axis=0)
+    neighbour = neighbour_correlation(depth, log_mean, dependence, sampled_share(dof, k), proxy)
+    return margins + copula_log_density(normal_scores(off, k), neighbour, mask)
 
 
 def beside(values, several: int):

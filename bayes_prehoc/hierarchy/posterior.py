@@ -25,6 +25,7 @@ from bayes_prehoc.hierarchy.likelihood import (
     effective_shape,
     log_mean_curve,
     neighbour_correlation,
+    sampled_share,
 )
 from bayes_prehoc.hierarchy.model import Hyperprior, prior_draws
 from bayes_prehoc.hierarchy.simulate import draw_log_values
@@ -227,11 +228,11 @@ class Posterior:
             return np.exp(np.asarray(log_mean.T, np.float64)) * estimates.scale**2
         if isinstance(n_seeds, bool) or not isinstance(n_seeds, int | np.integer) or n_seeds < 2:
             raise InputError(f"n_seeds is {n_seeds!r}", "predict_risk", "Give a whole number of at least 2.")
-        k = effective_shape(jnp.asarray(_dof(estimates, int(n_seeds))), jnp.asarray(self._shared("misfit", row)))
+        dof = jnp.full(log_mean.shape, _dof(estimates, int(n_seeds)))
+        k = effective_shape(dof, jnp.asarray(self._shared("misfit", row)))
         dependence = jnp.asarray(self._shared("dependence", row))
-        neighbour = neighbour_correlation(depth, log_mean, dependence, self.proxy)
-        wide = jnp.broadcast_to(k, log_mean.shape)
-        return np.exp(draw_log_values(jax.random.key(seed), log_mean, neighbour, wide)).T * estimates.scale**2
+        neighbour = neighbour_correlation(depth, log_mean, dependence, sampled_share(dof, k), self.proxy)
+        return np.exp(draw_log_values(jax.random.key(seed), log_mean, neighbour, k)).T * estimates.scale**2
 
     def update(self, estimates: RiskEstimates, *, seed: int = 0) -> "Posterior":
         """What this posterior says of other tasks, or of more runs or depths of its own, without another fit.

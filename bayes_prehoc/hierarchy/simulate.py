@@ -18,7 +18,7 @@ from scipy import stats
 
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.laws import POWER
-from bayes_prehoc.hierarchy.likelihood import effective_shape, log_mean_curve, neighbour_correlation
+from bayes_prehoc.hierarchy.likelihood import effective_shape, log_mean_curve, neighbour_correlation, sampled_share
 from bayes_prehoc.hierarchy.model import Hyperprior
 
 __all__ = ["Truth", "draw_estimates", "draw_log_values", "draw_truth"]
@@ -100,8 +100,9 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None, 
     depth, dof = np.asarray(depth).T, np.asarray(dof).T
     onset = jnp.exp(jnp.asarray(truth.log_onset))
     log_mean = log_mean_curve(*latents, onset, jnp.asarray(true_noise), jnp.asarray(depth), proxy, law)
-    neighbour = neighbour_correlation(jnp.asarray(depth), log_mean, truth.dependence, proxy)
     k = effective_shape(jnp.asarray(dof), truth.misfit)
+    sampled = sampled_share(jnp.asarray(dof), k)
+    neighbour = neighbour_correlation(jnp.asarray(depth), log_mean, truth.dependence, sampled, proxy)
     log_risk = draw_log_values(score_key, log_mean, neighbour, k)
     measured = true_noise + noise_se * np.asarray(jax.random.normal(noise_key, true_noise.shape), float)
     floats = [jnp.asarray(a, jnp.float32) for a in (depth, log_risk, dof)]

@@ -19,8 +19,8 @@ def test_margin_is_the_gamma_density(k):
     mean = 0.013
     values = mean * stats.gamma.ppf([1e-6, 0.01, 0.3, 0.5, 0.9, 0.999], k) / k
     expected = stats.gamma.logpdf(values, k, scale=mean / k)
-    root = likelihood.cube_root(jnp.log(values), jnp.log(mean))
-    got = likelihood.gamma_log_density(jnp.log(values), root, k)
+    off = likelihood.deviation(jnp.log(values), jnp.log(mean))
+    got = likelihood.gamma_log_density(jnp.log(values), off, k)
     # Stirling's series, used from k = 8 on, is off by less than 1e-9 there; scipy's own sum loses digits with k.
     np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-8 + 1e-14 * k)
 
@@ -28,8 +28,8 @@ def test_margin_is_the_gamma_density(k):
 def test_margin_keeps_its_digits_in_float32_with_many_seeds():
     k = 750.0
     values = stats.gamma.ppf(np.linspace(0.01, 0.99, 33), k) / k
-    root = likelihood.cube_root(jnp.float32(np.log(values)), jnp.float32(0.0))
-    got = np.asarray(likelihood.gamma_log_density(jnp.float32(np.log(values)), root, jnp.float32(k)))
+    off = likelihood.deviation(jnp.float32(np.log(values)), jnp.float32(0.0))
+    got = np.asarray(likelihood.gamma_log_density(jnp.float32(np.log(values)), off, jnp.float32(k)))
     np.testing.assert_allclose(got, stats.gamma.logpdf(values, k, scale=1 / k), atol=2e-4)
 
 
@@ -39,11 +39,34 @@ def test_misfit_adds_to_the_variance():
     np.testing.assert_allclose(1.0 / np.asarray(shape), [2 / 4 + 0.09, 2 / 100 + 0.09])
 
 
-@pytest.mark.parametrize("k", [2.0, 10.0, 200.0])
-def test_scores_are_nearly_normal(k):
-    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
-    scores = likelihood.normal_scores(likelihood.cube_root(jnp.log(stats.gamma.ppf(levels, k) / k), 0.0), k)
-    np.testing.assert_allclose(np.asarray(scores), stats.norm.ppf(levels), atol=0.03 if k > 5 else 0.07)
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("k", "within"), [(0.25, 0.1), (0.5, 0.04), (1.0, 0.015), (5.0, 0.002), (200.0, 0.0002)])
+def test_scores_are_normal_far_into_both_tails(k, within):
+    levels = np.array([1e-12, 1e-6, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0 - 1e-6])
+    off = likelihood.deviation(jnp.log(stats.gamma.ppf(levels, k) / k), 0.0)
+    np.testing.assert_allclose(likelihood.normal_scores(off, k), stats.norm.ppf(levels), atol=within)
+
+
+@pytest.mark.usefixtures("float64")
+def test_deviations_are_smooth_where_the_series_ends():
+    z = likelihood.NEAR * np.array([-1.0, 1.0])[:, None] * (1.0 + 1e-9 * np.array([-1.0, 1.0]))
+    for values in likelihood.deviation(jnp.asarray(z), 0.0):
+        np.testing.assert_allclose(values[:, 0], values[:, 1], rtol=1e-7)
+    slope = jax.vmap(jax.vmap(jax.grad(lambda z: likelihood.normal_scores(likelihood.deviation(z, 0.0), 2.0))))(z)
+    np.testing.assert_allclose(slope[:, 0], slope[:, 1], rtol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("k", [0.4, 1.0, 4.0])
+def test_the_density_of_two_depths_integrates_to_one(k):
+    """As a copula must; for scores that are bounded below it does not."""
+    levels = stats.norm.cdf(np.linspace(-8.0, 8.0, 401))
+    log_value = np.log(stats.gamma.ppf(levels, k) / k)
+    scores = likelihood.normal_scores(likelihood.deviation(jnp.asarray(log_value), 0.0), k)
+    pairs = jnp.stack(jnp.meshgrid(scores, scores))
+    density = np.exp(likelihood.copula_log_density(pairs, jnp.full((1, 1, 1), 0.99), jnp.ones(pairs.shape, bool)))
+    weight = stats.norm.pdf(np.linspace(-8.0, 8.0, 401)) * 16.0 / 400.0
+    assert weight @ density @ weight == pytest.approx(1.0, abs=0.02)
 
 
 def dense_copula(scores, correlation):
@@ -65,7 +88,7 @@ def test_copula_is_a_dense_normal_with_the_documented_correlation(proxy):
         ratio = np.minimum(risk[:, None] / risk, risk / risk[:, None])
         correlation = ratio * dependence**steps
     scores = rng.normal(size=6)
-    neighbour = likelihood.neighbour_correlation(jnp.asarray(depth), jnp.log(risk), dependence, proxy)
+    neighbour = likelihood.neighbour_correlation(jnp.asarray(depth), jnp.log(risk), dependence, jnp.ones(6), proxy)
     got = likelihood.copula_log_density(jnp.asarray(scores), neighbour, jnp.ones(6, bool))
     np.testing.assert_allclose(got, dense_copula(scores, correlation), rtol=1e-9)
 
@@ -96,8 +119,13 @@ def test_a_tasks_likelihood_is_margins_times_copula(make, proxy):
         k = 1 / (2 / 60.0 + misfit**2)
         values = np.exp(log_risk)
         margins = stats.gamma.logpdf(values, k, scale=curve / k).sum()
-        scores = (np.cbrt(values / curve) - 1 + 1 / (9 * k)) * 3 * np.sqrt(k)
-        r = np.asarray(likelihood.neighbour_correlation(depth, np.log(curve), truth.dependence, proxy))
+        z = np.log(values / curve)
+        w, v = np.sign(z) * np.sqrt(2 * k * (np.exp(z) - 1 - z)), np.sqrt(k) * (np.exp(z) - 1)
+        scores = w + np.log(v / w) / w
+        of_sampling = likelihood.neighbour_correlation(
+            depth, np.log(curve), truth.dependence, np.ones(len(depth)), proxy
+        )
+        r = np.asarray(of_sampling) * (2 / 60.0) / (2 / 60.0 + misfit**2)
         powers = np.r_[0.0, np.cumsum(np.log(r))]
         correlation = np.exp(-np.abs(powers[:, None] - powers))
         np.testing.assert_allclose(got[row], margins + dense_copula(scores, correlation), rtol=1e-6)
@@ -126,6 +154,6 @@ def test_several_points_of_a_task_are_each_its_likelihood(make, proxy):
 
 def test_an_impossible_estimate_has_a_finite_gradient():
     def density(log_mean):
-        return likelihood.gamma_log_density(0.0, likelihood.cube_root(0.0, log_mean), 3.0)
+        return likelihood.gamma_log_density(0.0, likelihood.deviation(0.0, log_mean), 3.0)
 
     assert np.isfinite(jax.value_and_grad(density)(-500.0)).all()
