@@ -92,7 +92,14 @@ def plain_model(data: ModelData, prior: Hyperprior):
 
 def by_numpyro(data: ModelData, prior: Hyperprior) -> Callable[[int], Drawn]:
     """NUTS with its default settings, 1000 draws of four chains after as many of warm-up."""
-    mcmc = MCMC(NUTS(plain_model), num_warmup=1000, num_samples=1000, num_chains=4, progress_bar=False)
+    mcmc = MCMC(
+        NUTS(plain_model),
+        num_warmup=1000,
+        num_samples=1000,
+        num_chains=4,
+        chain_method="sequential",
+        progress_bar=False,
+    )
 
     def run(seed: int) -> Drawn:
         start = time.perf_counter()
