@@ -15,6 +15,8 @@ import pytensor.tensor as pt
 
 REFERENCE = 0.2
 NEVER_IDENTICAL = 0.9995
+NEAR = 0.05
+"""Deviations below which series keep more digits than differences."""
 
 
 def model_of(data) -> pm.Model:
@@ -38,12 +40,18 @@ def model_of(data) -> pm.Model:
         log_mean = level + pt.log(floor + (1.0 - floor) * left)
 
         k = 1.0 / (2.0 / dof + misfit**2)
-        third = (log_risk - log_mean) / 3.0
-        excess = pt.expm1(third)
-        deviance = 3.0 * (excess - third) + excess**2 * (3.0 + excess)
-        margins = k * pt.log(k) - k - pt.gammaln(k) - k * deviance
-        scores = 3.0 * pt.sqrt(k) * (excess + 1.0 / (9.0 * k))
-        r = pt.minimum(pt.exp(-2.0 * np.diff(np.log(depth), axis=0) / length), NEVER_IDENTICAL)
+        z = log_risk - log_mean
+        near = pt.abs(z) < NEAR
+        small, large = pt.switch(near, z, 0.0), pt.switch(near, 1.0, z)
+        rise = pt.expm1(large)
+        halved = pt.switch(near, 0.5 + small * (1 / 6 + small * (1 / 24 + small / 120)), (rise - large) / large**2)
+        width = pt.sqrt(2.0 * halved)
+        bend = pt.switch(near, 1 / 3 + small / 36 - small**2 / 1620, pt.log(rise / (large * width)) / large) / width
+        margins = k * pt.log(k) - k - pt.gammaln(k) - k * halved * z**2
+        scores = pt.sqrt(k) * z * width + bend / pt.sqrt(k)
+        sampled = 2.0 * k / dof
+        of_sampling = pt.exp(-2.0 * np.diff(np.log(depth), axis=0) / length)
+        r = pt.minimum(of_sampling * pt.sqrt(sampled[1:] * sampled[:-1]), NEVER_IDENTICAL)
         before, after = scores[:-1], scores[1:]
         copula = -0.5 * pt.log(1.0 - r**2) - 0.5 * ((after - r * before) ** 2 / (1.0 - r**2) - after**2)
         pm.Potential("estimates", margins.sum() + copula.sum())
