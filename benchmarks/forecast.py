@@ -18,14 +18,13 @@ fit's forecasts when it is done; the same command goes on where an interrupted o
 
 import argparse
 import dataclasses
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from _kept import Kept
-from _recorded import SOURCES, recorded
+from _recorded import SOURCES, data_folder, recorded
 from _table import Figure, machine, print_figures, write_figures
 from scipy.optimize import nnls
 from tqdm.auto import tqdm
@@ -34,7 +33,6 @@ import bayes_prehoc as bp
 from bayes_prehoc.runs.depths import agreeing
 from bayes_prehoc.runs.trajectories import TaskRuns, Trajectories
 
-ROOT = Path(__file__).resolve().parent.parent
 FEWEST_OTHERS = 4
 """Runs that a forecast is held against."""
 FEWEST_DEPTHS = 4
@@ -216,7 +214,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="store forecasts here, and go on from them")
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
     options = parser.parse_args()
-    data = Path(os.environ.get("BAYES_PREHOC_DATA", ROOT.parent / "shared" / "data")) / "runs"
+    data = data_folder() / "runs"
     if not data.is_dir():
         parser.exit(1, f"needs runs in {data}\n")
     size = SIZES[options.size]

