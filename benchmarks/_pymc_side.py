@@ -12,11 +12,25 @@ import numpy as np
 import nutpie
 import pymc as pm
 import pytensor.tensor as pt
+from scipy import special
 
 REFERENCE = 0.2
-NEVER_IDENTICAL = 0.9995
-NEAR = 0.05
+SMALLEST = 1e-20
+NEAR = 0.01
 """Deviations below which series keep more digits than differences."""
+
+
+def inverse_shape(variance):
+    """1 / a of a gamma variable whose logarithm has about this variance, 1 / a + 1 / a^2."""
+    return 2.0 * variance / (1.0 + pt.sqrt(1.0 + 4.0 * variance))
+
+
+def mean_logarithm(a):
+    return pt.digamma(a) - pt.log(a)
+
+
+def normaliser(a):
+    return a * pt.log(a) - a - pt.gammaln(a)
 
 
 def model_of(data) -> pm.Model:
@@ -32,6 +46,8 @@ def model_of(data) -> pm.Model:
         log_onset = pm.Normal("log_onset", *prior["onset"])
         misfit = pm.TruncatedNormal("misfit", 0.0, prior["misfit"], lower=0.0, upper=1.0)
         length = pm.LogNormal("dependence", *prior["length"])
+        drift = pm.Exponential("drift", 1.0 / prior["drift"])
+        lasting = pm.Beta("lasting", prior["lasting"], 1.0)
         white = pm.Normal("white", 0.0, 1.0, shape=(tasks, 3))
         latents = mean + white @ factor.T
         level, share, rate = (latents[:, i] for i in range(3))
@@ -39,22 +55,38 @@ def model_of(data) -> pm.Model:
         left = pt.exp(-alpha * (pt.log(depth + onset) - pt.log(REFERENCE + onset)))
         log_mean = level + pt.log(floor + (1.0 - floor) * left)
 
-        k = 1.0 / (2.0 / dof + misfit**2)
-        z = log_risk - log_mean
+        # Moments of sampling error times a log-normal factor, and the F distribution that has them.
+        sampling = np.sqrt(2.0 / dof + 4.0 / dof**2)
+        walk = drift * np.sqrt(np.abs(np.log(depth)))
+        factor = misfit**2 + walk**2
+        total = sampling**2 + factor
+        a = 1.0 / inverse_shape((total + sampling**4 / total) / 2)
+        b = 1.0 / inverse_shape(pt.maximum(factor * (2.0 * sampling**2 + factor) / total / 2, SMALLEST))
+        shift = special.digamma(dof / 2) - np.log(dof / 2) - mean_logarithm(a) + mean_logarithm(b)
+        z = log_risk - log_mean - shift
+        p = a / (a + b)
+        tilted = pt.log1p(p * pt.expm1(z)) - p * z
+        margins = normaliser(a) + normaliser(b) - normaliser(a + b) - (a + b) * tilted
         near = pt.abs(z) < NEAR
-        small, large = pt.switch(near, z, 0.0), pt.switch(near, 1.0, z)
-        rise = pt.expm1(large)
-        halved = pt.switch(near, 0.5 + small * (1 / 6 + small * (1 / 24 + small / 120)), (rise - large) / large**2)
-        width = pt.sqrt(2.0 * halved)
-        bend = pt.switch(near, 1 / 3 + small / 36 - small**2 / 1620, pt.log(rise / (large * width)) / large) / width
-        margins = k * pt.log(k) - k - pt.gammaln(k) - k * halved * z**2
-        scores = pt.sqrt(k) * z * width + bend / pt.sqrt(k)
-        sampled = 2.0 * k / dof
-        of_sampling = pt.exp(-2.0 * np.diff(np.log(depth), axis=0) / length)
-        r = pt.minimum(of_sampling * pt.sqrt(sampled[1:] * sampled[:-1]), NEVER_IDENTICAL)
-        before, after = scores[:-1], scores[1:]
-        copula = -0.5 * pt.log(1.0 - r**2) - 0.5 * ((after - r * before) ** 2 / (1.0 - r**2) - after**2)
-        pm.Potential("estimates", margins.sum() + copula.sum())
+        information, far = a * b / (a + b), pt.switch(near, NEAR, z)
+        root = pt.sqrt(2.0 * pt.switch(near, z**2 / 2 + (1 - 2 * p) * z**3 / 6, tilted / (p * (1 - p))))
+        root = pt.switch(z < 0, -root, root)
+        slope = pt.expm1(far) / (1 + p * pt.expm1(far))
+        far_root = pt.switch(near, 1.0, root)
+        bend = pt.switch(near, (1 - 2 * p) / 3 + z * (1 - 13 * p * (1 - p)) / 36, pt.log(slope / far_root) / far_root)
+        scores = pt.sqrt(information) * root + bend / pt.sqrt(information)
+        # All tasks have the same depths and runs, so one matrix serves all.
+        at = np.log(depth[:, 0])
+        distance = np.abs(at)
+        between = np.minimum(distance[:, None], distance) / np.maximum(distance[:, None], distance).clip(1e-300)
+        s, w = sampling[:, 0], walk[:, 0]
+        matrix = lasting * np.outer(s, s) * pt.exp(-2.0 * np.abs(at[:, None] - at) / length)
+        matrix += pt.outer(w, w) * np.sqrt(between) + pt.diag(misfit**2 + (1.0 - lasting) * s**2)
+        width = pt.sqrt(total[:, 0])
+        factor = pt.linalg.cholesky(matrix / pt.outer(width, width))
+        independent = pt.linalg.solve_triangular(factor, scores, lower=True)
+        copula = -tasks * pt.log(pt.diag(factor)).sum() - 0.5 * (independent**2).sum() + 0.5 * (scores**2).sum()
+        pm.Potential("estimates", margins.sum() + copula)
     return model
 
 
@@ -68,7 +100,7 @@ def main() -> None:
         seconds = time.perf_counter() - start
         posterior = trace.posterior
         drawn = {name: posterior[name].values for name in ("mu_level", "mu_share", "mu_rate", "log_onset")}
-        drawn |= {name: posterior[name].values for name in ("misfit", "dependence")}
+        drawn |= {name: posterior[name].values for name in ("misfit", "dependence", "drift", "lasting")}
         drawn |= {"tau": posterior["chol_stds"].values, "corr": posterior["chol_corr"].values}
         diverging = int(trace.sample_stats["diverging"].values.sum())
         np.savez(request["draws"], **drawn)

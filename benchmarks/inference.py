@@ -39,7 +39,7 @@ from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 PROXY = "run_to_run"
 FASTER = 5.0
 MOST_MINUTES, MOST_GIB = 15.0, 4.0
-JUDGED = ("mu_level", "mu_share", "mu_rate", "tau", "corr", "log_onset", "misfit", "dependence")
+JUDGED = ("mu_level", "mu_share", "mu_rate", "tau", "corr", "log_onset", "misfit", "dependence", "drift", "lasting")
 
 
 class Size(NamedTuple):
@@ -87,7 +87,7 @@ def plain_model(data: ModelData, prior: Hyperprior):
     white = numpyro.sample("white", dist.Normal(0.0, 1.0).expand([tasks, 3]).to_event(2))
     latents = [m + part for m, part in zip(population.mean(data), (white @ population.scale.T).T, strict=True)]
     none = jax.numpy.zeros(tasks)
-    numpyro.factor("estimates", task_log_likelihood(tuple(latents), *population.shared, none, data, PROXY).sum())
+    numpyro.factor("estimates", task_log_likelihood(tuple(latents), population.shared, none, data, PROXY).sum())
 
 
 def by_numpyro(data: ModelData, prior: Hyperprior) -> Callable[[int], Drawn]:

@@ -4,9 +4,9 @@
 
 Tasks are drawn from the prior (`hierarchy.simulate.draw_truth`), and the quantiles of what a reader thinks in are
 printed: the standard deviation of the outcome that is open at a fifth of the run, as a share of its mean; how much of
-that is intrinsic; alpha; the risk at the end over that at a fiftieth of the run; and the misfit. Beside them stand the
-quantiles of recorded runs' own estimates, where there are any (`BAYES_PREHOC_DATA`). `--out` draws the same; it needs
-matplotlib.
+that is intrinsic; alpha; the risk at the end over that at a fiftieth of the run; misfit and drift. Beside them stand
+the quantiles of recorded runs' own estimates, where there are any (`BAYES_PREHOC_DATA`). `--out` draws the same; it
+needs matplotlib.
 """
 
 import argparse
@@ -39,6 +39,7 @@ class Predicted(NamedTuple):
     alpha: np.ndarray
     fall: np.ndarray
     misfit: np.ndarray
+    drift: np.ndarray
     curves: np.ndarray
 
 
@@ -46,17 +47,23 @@ def predicted(proxy: str, number: int) -> Predicted:
     """One task from each of many draws of the hyperparameters."""
     prior = weak_prior(proxy)
     truths = [draw_truth(key, prior, proxy, np.ones((1, 1))) for key in jax.random.split(jax.random.key(0), number)]
-    level, share, rate, onset, misfit = (
+    level, share, rate, onset, misfit, drift = (
         np.array([float(np.ravel(getattr(truth, name))[0]) for truth in truths])
-        for name in ("level", "share", "rate", "log_onset", "misfit")
+        for name in ("level", "share", "rate", "log_onset", "misfit", "drift")
     )
     depths = np.concatenate([DEPTHS, [EARLY]])
     latents = (part[:, None].astype(np.float32) for part in (0.0 * level, share, rate, np.exp(onset)))
     curves = np.exp(np.asarray(log_risk_curve(*latents, depths[None].astype(np.float32), proxy)))
+    # The spread's walk, from the end of the run backwards, over which there is none.
+    order = np.argsort(depths)[::-1]
+    steps = np.diff(-np.log(depths[order]), prepend=0.0)
+    walk = np.cumsum(np.sqrt(steps) * np.random.default_rng(0).normal(size=(number, len(depths))), axis=1)
+    curves *= np.exp(drift[:, None] * walk[:, np.argsort(order)])
     # Of remaining risk, nothing but the floor is left at the end.
     fall = curves[:, len(DEPTHS) - 1] / curves[:, -1]
     alpha = np.asarray(alpha_of_rate(rate, proxy))
-    return Predicted(np.exp(0.5 * level), 1.0 / (1.0 + np.exp(-share)), alpha, fall, misfit, curves[:, :-1])
+    of_end = drift * np.sqrt(-np.log(EARLY))
+    return Predicted(np.exp(0.5 * level), 1.0 / (1.0 + np.exp(-share)), alpha, fall, misfit, of_end, curves[:, :-1])
 
 
 def figures(proxy: str, found: Predicted) -> list[Figure]:
@@ -68,6 +75,8 @@ def figures(proxy: str, found: Predicted) -> list[Figure]:
         "risk at the end over that at a fiftieth": found.fall,
         "misfit": found.misfit,
     }
+    if proxy == "run_to_run":
+        said["drift between a fiftieth and the end, standard deviation of log risk"] = found.drift
     rows = []
     for name, values in said.items():
         low, middle, high = np.quantile(values, QUANTILES)

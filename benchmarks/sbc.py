@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from _kept import Kept
 from _table import Figure, machine, print_figures, write_figures
 from tqdm.auto import tqdm
@@ -65,11 +66,12 @@ def break_model(how: str) -> None:
     from bayes_prehoc.hierarchy import information, model, target
 
     if how == "dispersion":
+        right = model.errors_of
 
-        def not_squared(dof, misfit):
-            return 1.0 / (2.0 / dof + misfit)
+        def not_squared(dof, depth, shared):
+            return right(dof, depth, shared._replace(misfit=jnp.sqrt(shared.misfit)))
 
-        model.effective_shape = information.effective_shape = not_squared
+        model.errors_of = information.errors_of = not_squared
     else:
         by_site = target._by_site
 

@@ -16,17 +16,10 @@ from jaxtyping import Float
 from scipy import stats
 
 from bayes_prehoc.hierarchy.checks import Check
+from bayes_prehoc.hierarchy.copula import chains_of, whitened
 from bayes_prehoc.hierarchy.data import model_data
-from bayes_prehoc.hierarchy.labels import OF_POPULATION, SHARED
-from bayes_prehoc.hierarchy.likelihood import (
-    NEVER_IDENTICAL,
-    deviation,
-    effective_shape,
-    log_mean_curve,
-    neighbour_correlation,
-    normal_scores,
-    sampled_share,
-)
+from bayes_prehoc.hierarchy.labels import OF_POPULATION, shared_sites
+from bayes_prehoc.hierarchy.likelihood import Shared, deviation, errors_of, log_mean_curve, normal_scores
 from bayes_prehoc.hierarchy.model import LATENTS
 from bayes_prehoc.risk.estimates import RiskEstimates
 
@@ -38,16 +31,16 @@ CHANCE = 0.05
 """Of as bad a fit in the worst of all tasks, below which the law is said not to fit."""
 AT_ONCE = 500_000
 """Draws times tasks that are computed together."""
-POPULATION = ("mu_share", "mu_rate", *OF_POPULATION, *SHARED)
 
 
-def sensitivity_to_prior(draws) -> Check:
+def sensitivity_to_prior(draws, proxy: str) -> Check:
     """How much the posterior of the hyperparameters moves as their prior is sharpened a little; the largest of them."""
+    names = ["mu_share", "mu_rate", *OF_POPULATION, *shared_sites(proxy)]
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # Of what does not vary, such as the diagonal of a correlation matrix, there is no sensitivity.
         warnings.simplefilter("ignore")
-        found = arviz_stats.psense(draws, var_names=list(POPULATION))
-    largest = {name: float(np.nanmax(found[name].values)) for name in POPULATION}
+        found = arviz_stats.psense(draws, var_names=names)
+    largest = {name: float(np.nanmax(found[name].values)) for name in names}
     worst = max(largest, key=largest.get)
     advice = (
         "The weak prior on this has a say beside the data. More tasks, runs or depths leave it less; judge figures of "
@@ -73,7 +66,7 @@ def misfit_p_values(sites, estimates: RiskEstimates) -> Float[np.ndarray, " T"]:
     Parameters
     ----------
     sites : mapping from site to array (S, ...)
-        Latents (S, T), `SHARED` (S,) or (S, T), and `noise` (S, T) where there is any.
+        Latents (S, T), `labels.shared_sites` (S,) or (S, T), and `noise` (S, T) where there is any.
     estimates : RiskEstimates
     """
     draws, tasks = sites["level"].shape
@@ -86,19 +79,18 @@ def _p_values(sites, estimates, rows):
     some = dataclasses.replace(estimates, tasks=tuple(estimates.tasks[row] for row in rows))
     data = model_data(some)
     of_depths = (data.depth, data.log_risk, data.dof, data.mask)
-    depth, log_risk, dof, mask = (np.asarray(part)[..., None] for part in of_depths)
-    level, share, rate = (jnp.asarray(sites[name][:, rows].T) for name in LATENTS)
-    onset, misfit, dependence = (jnp.broadcast_to(_by_task(sites[name], rows), level.shape) for name in SHARED)
-    noise = jnp.asarray(sites["noise"][:, rows].T) if "noise" in sites else jnp.zeros_like(level)
-    log_mean = log_mean_curve(level, share, rate, jnp.exp(onset), noise, depth, some.proxy)
-    k = effective_shape(dof, misfit)
-    scores = np.asarray(normal_scores(deviation(log_risk, log_mean), k), np.float64)
-    sampled = sampled_share(dof, k)
-    r = np.asarray(neighbour_correlation(depth, log_mean, dependence, sampled, some.proxy), np.float64)
-    pair = mask[1:] & mask[:-1]
-    after = (scores[1:] - r * scores[:-1]) / np.sqrt(1.0 - np.minimum(r, NEVER_IDENTICAL) ** 2)
-    squares = np.where(mask[:1], scores[:1] ** 2, 0.0).sum(axis=0) + np.where(pair, after**2, 0.0).sum(axis=0)
-    return stats.chi2.sf(squares, mask.sum(axis=0)).mean(axis=1)
+    depth, log_risk, dof, mask = (jnp.asarray(part)[..., None] for part in of_depths)
+    latents = (jnp.asarray(sites[name][:, rows].T) for name in LATENTS)
+    onset, *others = (jnp.asarray(_by_task(sites[name], rows)) for name in shared_sites(some.proxy))
+    shared = Shared(jnp.exp(onset), *others)
+    noise = jnp.asarray(sites["noise"][:, rows].T) if "noise" in sites else jnp.zeros((1, 1))
+    log_mean = log_mean_curve(*latents, shared.onset, noise, depth, some.proxy)
+    errors = errors_of(dof, depth, shared)
+    scores = normal_scores(deviation(log_risk, log_mean, errors), errors)
+    independent = whitened(scores, chains_of(depth, log_mean, shared, some.proxy), errors, mask).scores
+    return stats.chi2.sf(
+        np.sum(np.asarray(independent, np.float64) ** 2, axis=0), np.sum(data.mask, axis=0)[:, None]
+    ).mean(axis=1)
 
 
 def _by_task(values, rows):

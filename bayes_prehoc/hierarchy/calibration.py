@@ -20,6 +20,8 @@ import pandas as pd
 from scipy import stats
 
 from bayes_prehoc.hierarchy.inference import sample
+from bayes_prehoc.hierarchy.labels import shared_sites
+from bayes_prehoc.hierarchy.likelihood import Shared
 from bayes_prehoc.hierarchy.model import LATENTS, task_log_likelihood, weak_prior
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 
@@ -80,15 +82,17 @@ def rank_of_truth(key, design: Design) -> Ranked:
 
 def _quantities(sites, data, proxy):
     """What is ranked, arrays (S,): hyperparameters, latents of the first task, and the log likelihood of all tasks."""
-    found = {name: sites[name] for name in ("mu_share", "mu_rate", "log_onset", "misfit", "dependence")}
+    names = shared_sites(proxy)
+    found = {name: sites[name] for name in ("mu_share", "mu_rate", *names)}
     found["mu_level"] = sites["mu_level"][:, 0]
     found |= {f"tau_{name}": sites["tau"][:, i] for i, name in enumerate(LATENTS)}
     for i, j in zip(*np.tril_indices(len(LATENTS), -1), strict=True):
         found[f"corr_{LATENTS[j]}_{LATENTS[i]}"] = sites["corr"][:, i, j]
     found |= {name: sites[name][:, 0] for name in LATENTS}
     latents = tuple(jnp.asarray(sites[name].T, jnp.float32) for name in LATENTS)
-    shared = [jnp.asarray(sites[name], jnp.float32) for name in ("log_onset", "misfit", "dependence")]
-    by_task = task_log_likelihood(latents, jnp.exp(shared[0]), *shared[1:], jnp.zeros(len(data.noise)), data, proxy)
+    onset, *others = (jnp.asarray(sites[name], jnp.float32)[None] for name in names)
+    shared = Shared(jnp.exp(onset), *others)
+    by_task = task_log_likelihood(latents, shared, jnp.zeros(len(data.noise)), data, proxy)
     found["log_likelihood"] = np.asarray(by_task, np.float64).sum(axis=0)
     return found
 

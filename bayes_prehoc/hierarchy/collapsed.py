@@ -164,7 +164,7 @@ def _log_terms(standard, population: Population, group: Group, noise, proxy: str
     white = tuple(center[:, i, None] + part for i, part in enumerate(linear3.product(factor, standard)))
     # Without the barriers here and below, XLA computes what stands before them anew wherever it is used.
     latents, correction = jax.lax.optimization_barrier(color(white, population, start, noise, group.data, proxy, law))
-    log_likelihood = task_log_likelihood(latents, *population.shared, noise, group.data, proxy, law)
+    log_likelihood = task_log_likelihood(latents, population.shared, noise, group.data, proxy, law)
     volume = linear3.log_det(factor) + 0.5 * sum(x**2 - w**2 for x, w in zip(standard, white, strict=True))
     return white, latents, log_likelihood + correction + volume
 

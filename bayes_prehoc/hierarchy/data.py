@@ -13,10 +13,14 @@ from jaxtyping import Array, Bool, Float
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.risk.estimates import RiskEstimates
 
-__all__ = ["REFERENCE_DEPTH", "ModelData", "check_estimates", "metric_kinds", "model_data"]
+__all__ = ["REFERENCE_DEPTH", "ModelData", "check_estimates", "metric_kinds", "model_data", "spread_depths"]
 
 REFERENCE_DEPTH = 0.2
 """c_0 as a share of the horizon, for every task."""
+
+MOST_DEPTHS = 12
+"""Of a task. More of the same runs tell little more, and of the tails of many that hang together the copula is wrong:
+estimates of three runs that are all e^6 too small at fifty depths are no coincidence to it."""
 
 
 class ModelData(NamedTuple):
@@ -49,18 +53,20 @@ def metric_kinds(estimates: RiskEstimates) -> tuple[str, ...]:
 def model_data(estimates: RiskEstimates, kinds: tuple[str, ...] | None = None) -> ModelData:
     """Arrays of the model for a set of estimates; float32, logarithms taken in float64 first.
 
-    `kinds` are those of the columns of `ModelData.kind`. Default: those of the estimates.
+    Of each task at most `MOST_DEPTHS` depths, spread evenly in log depth. `kinds` are those of the columns of
+    `ModelData.kind`. Default: those of the estimates.
     """
     kinds = metric_kinds(estimates) if kinds is None else kinds
-    shape = (max(len(t.depths) for t in estimates), len(estimates))
+    taken = [spread_depths(t.depths) for t in estimates]
+    shape = (max(map(len, taken)), len(estimates))
     depth, log_risk, dof = np.ones(shape), np.zeros(shape), np.full(shape, 2.0)
     mask = np.zeros(shape, bool)
     noise, noise_se = np.zeros(len(estimates)), np.zeros(len(estimates))
-    for row, task in enumerate(estimates):
-        there = slice(0, len(task.depths))
-        depth[there, row] = task.depths / task.horizon
-        log_risk[there, row] = np.log(task.risk) - 2.0 * np.log(task.scale)
-        dof[there, row] = task.nu
+    for row, (task, places) in enumerate(zip(estimates, taken, strict=True)):
+        there = slice(0, len(places))
+        depth[there, row] = task.depths[places] / task.horizon
+        log_risk[there, row] = np.log(task.risk[places]) - 2.0 * np.log(task.scale)
+        dof[there, row] = task.nu[places]
         mask[there, row] = True
         if task.has_noise:
             noise[row], noise_se[row] = task.noise / task.scale**2, task.noise_se / task.scale**2
@@ -68,6 +74,14 @@ def model_data(estimates: RiskEstimates, kinds: tuple[str, ...] | None = None) -
     floats = [jnp.asarray(a, jnp.float32) for a in (depth, log_risk, dof)]
     rest = [jnp.asarray(a, jnp.float32) for a in (kind, noise, noise_se)]
     return ModelData(*floats, jnp.asarray(mask), *rest)
+
+
+def spread_depths(depths: Float[np.ndarray, " D"]) -> np.ndarray:
+    """Places of those that the model sees: of more than `MOST_DEPTHS`, the nearest to points even in log depth."""
+    if len(depths) <= MOST_DEPTHS:
+        return np.arange(len(depths))
+    logs = np.log(depths)
+    return np.unique(np.abs(logs - np.linspace(logs[0], logs[-1], MOST_DEPTHS)[:, None]).argmin(axis=1))
 
 
 def check_estimates(estimates: RiskEstimates, where: str, seed) -> None:

@@ -24,15 +24,14 @@ from bayes_prehoc.runs.trajectories import SetAside
 
 __all__ = ["SCHEMA_VERSION", "load_posterior", "save_posterior"]
 
-SCHEMA_VERSION = 3
-"""Since 3, a depth that was left out may come with what was estimated there."""
+SCHEMA_VERSION = 4
+"""Draws of earlier versions are of another likelihood."""
 FORMAT = "bayes_prehoc posterior"
 GROUPS = ("posterior", "sample_stats", "observed_data")
-LATER_GROUPS = ("log_likelihood", "log_prior")
-"""Since version 3; an update has none."""
+GROUPS_OF_FITS = ("log_likelihood", "log_prior")
+"""An update has none."""
 ARRAYS = ("depths", "risk", "nu")
 ARRAYS_OR_NONE = ("bias", "correlation")
-"""Since version 2."""
 _MAKE = "Give a file that Posterior.save, or `bayes-prehoc fit`, wrote."
 
 
@@ -105,7 +104,11 @@ def load_posterior(path) -> Posterior:
             str(path),
             "Update bayes-prehoc to read it.",
         )
-    groups = (*GROUPS, *(group for group in LATER_GROUPS if group in tree.children))
+    if version < SCHEMA_VERSION:
+        raise InputError(
+            f"holds draws of an earlier model (schema version {version})", str(path), "Fit the same runs again."
+        )
+    groups = (*GROUPS, *(group for group in GROUPS_OF_FITS if group in tree.children))
     try:
         document = json.loads(tree["bayes_prehoc/document"].values.astype(np.uint8).tobytes())
         hyperprior = Hyperprior(

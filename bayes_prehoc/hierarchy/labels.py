@@ -9,12 +9,16 @@ from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
 from bayes_prehoc.hierarchy.model import LATENTS
 from bayes_prehoc.risk.estimates import RiskEstimates
 
-__all__ = ["OF_POPULATION", "SHARED", "labelled"]
+__all__ = ["OF_POPULATION", "labelled", "shared_sites"]
 
 OF_POPULATION = {"mu_level": ["metric_kind"], "tau": ["latent"], "corr": ["latent", "latent_"]}
 """Dimensions of the hyperparameters that have any."""
-SHARED = ("log_onset", "misfit", "dependence")
-"""Hyperparameters that a task's curve needs; after an update each task has draws of its own."""
+_SHARED = ("log_onset", "misfit", "dependence")
+
+
+def shared_sites(proxy: str) -> tuple[str, ...]:
+    """Hyperparameters that a task's estimates depend on; after an update each task has draws of its own."""
+    return (*_SHARED, "drift", "lasting") if proxy == "run_to_run" else _SHARED
 
 
 def labelled(sites, statistics, estimates: RiskEstimates, **groups) -> xr.DataTree:
@@ -54,7 +58,7 @@ def labelled(sites, statistics, estimates: RiskEstimates, **groups) -> xr.DataTr
         },
         dims={
             **{name: own for name, own in OF_POPULATION.items() if name in sites},
-            **{name: ["task"] for name in (*per_task, *SHARED) if np.ndim(sites[name]) == 3},
+            **{name: ["task"] for name in (*per_task, *shared_sites(estimates.proxy)) if np.ndim(sites[name]) == 3},
             **{name: ["task", "place"] for name in observed},
             **{name: ["task"] for group in groups.values() for name, values in group.items() if np.ndim(values) == 3},
         },

@@ -1,66 +1,80 @@
-r"""Likelihood of the estimates of one task: gamma margins tied by a Gaussian copula.
+r"""Likelihood of one estimate of a risk: the curve it estimates, the margin around it, and its normal score.
 
-An estimate with nu effective degrees of freedom of a risk U follows, to a very good approximation,
-a Gamma distribution with mean U and shape k = nu_eff / 2, where 2 / nu_eff = 2 / nu + omega^2 adds the misfit
-dispersion omega. With z = log U-hat - log U,
+An estimate with nu effective degrees of freedom of a risk V follows, to a very good approximation, a Gamma distribution
+with mean V and shape nu / 2. V lies off the curve U of the law by a factor whose logarithm is normal, with mean 0 and a
+variance that is the sum of two,
 
-.. math:: \log p = [k \log k - k - \log\Gamma(k)] - k (e^z - 1 - z) - \log \hat U ,
+- omega^2, the misfit, which each depth has of its own,
+- delta^2 |log(c / c_T)|, the drift of a spread between runs, which is a random walk in log depth: where schedules make
+  a spread rise and fall, deviations last. At the horizon the drift is nothing. Of the other proxies there is none.
 
-the deviance form, whose second term keeps its digits in float32 when k is large.
+What comes of both is taken to be an F distribution of shapes a and b, moved: the one whose logarithm has the mean, the
+variance and, all but, the third moment. With z its logarithm and p = a / (a + b),
 
-Arrays over depths have them along their first axis, (D, ...): whatever else there is lies contiguous behind it.
+.. math:: \log p = N(a) + N(b) - N(a + b) - (a + b) [\log(1 - p + p e^z) - p z] - \log \hat U , \quad
+    N(x) = x \log x - x - \log\Gamma(x) .
 
-Estimates at different depths come from the same seeds. Their dependence is a Gaussian copula over normal scores of the
-margins with a Markov correlation, so it needs no matrix: adjacent scores have correlation r_i and the correlation of
-any two is the product of those between. Scores must be normal in the tails too: with Wilson and Hilferty's, which are
-bounded below, estimates of few runs that are far too small at many depths look like one coincidence, and a curve far
-above all of them is likely.
+Without misfit b is without bound, and this is the gamma density in deviance form, which keeps its digits in float32
+when a is large.
 
-- `run_to_run`: r = exp(-2 |log c_i - log c_j| / l), the square of the correlation of two values of one run
-  that decays over the correlation length l in log depth.
-- `conditional`, `branching`: errors of nested predictions have correlation sqrt(U_j / U_i) for c_j > c_i, their
-  squares U_j / U_i; times kappa < 1 per step, because each depth's regression has an error of its own.
+Arrays over depths have them along their first axis, (D, ...): whatever else there is lies contiguous behind it. How
+estimates at different depths depend on each other is `copula`.
 
-That is the correlation of errors which come from the runs. The misfit of each depth is its own, so scores are
-correlated by the share of their variance that is sampling error.
+Source: Barndorff-Nielsen 1986 (r*).
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from bayes_prehoc import theory
 from bayes_prehoc.hierarchy import laws
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
 
 __all__ = [
-    "NEVER_IDENTICAL",
+    "Deviation",
+    "Errors",
+    "Shared",
     "alpha_of_rate",
-    "copula_log_density",
     "deviation",
-    "effective_shape",
-    "gamma_log_density",
+    "errors_of",
+    "information_of",
+    "log_density",
     "log_mean_curve",
     "log_risk_curve",
-    "neighbour_correlation",
     "normal_scores",
-    "sampled_share",
 ]
 
 STIRLING_FROM = 8.0
+SHIFT = 6
 SMALLEST_FLOOR = 1e-30
-LARGEST = 60.0
+LARGEST, FARTHEST = 60.0, 1000.0
 NEAR = 0.2
-_HALVED = tuple(1.0 / math.factorial(n + 2) for n in range(8))
-"""Of (e^z - 1 - z) / z^2, by powers of z."""
-_BEND = (1.0 / 3.0, 1.0 / 36.0, -1.0 / 1620.0, -1.0 / 3240.0, 1.0 / 136_080.0)
-"""Of log((e^z - 1) / root) / z."""
-NEVER_IDENTICAL = 0.9995
-"""Upper bound of the correlation of neighbours, so that the copula stays proper in float32."""
+SMALLEST_MISFIT = 1e-20
+"""1 / b of what has no misfit."""
+
+
+class Shared(NamedTuple):
+    """What the likelihood of all tasks needs beside their latents; numbers, or arrays that broadcast to theirs.
+
+    Attributes
+    ----------
+    onset : c_1 over the horizon
+    misfit : omega
+    dependence : correlation length for `run_to_run`, kappa for the other proxies
+    drift : delta; 0 for the other proxies
+    lasting : lambda, the share of the sampling error's variance that depths have in common at all; 1 for the others
+    """
+
+    onset: Float[Array, "..."] | float
+    misfit: Float[Array, "..."] | float
+    dependence: Float[Array, "..."] | float
+    drift: Float[Array, "..."] | float = 0.0
+    lasting: Float[Array, "..."] | float = 1.0
 
 
 def alpha_of_rate(rate, proxy: str):
@@ -99,28 +113,66 @@ def _shape_of_curve(share, rate, onset, depth, proxy: str, law: str):
     return floor + (1.0 - floor) * left
 
 
-def effective_shape(dof: Float[Array, "..."], misfit) -> Float[Array, "..."]:
-    """Shape k = nu_eff / 2 of the gamma margin, 1 / k = 2 / nu + omega^2."""
-    return 1.0 / (2.0 / dof + misfit**2)
-
-
-def _log_normaliser(k):
-    """k log k - k - lgamma(k), by Stirling's series where k is large."""
-    small = jnp.where(k < STIRLING_FROM, k, 1.0)
-    large = jnp.where(k < STIRLING_FROM, STIRLING_FROM, k)
-    exact = small * jnp.log(small) - small - gammaln(small)
-    series = 1.0 / large * (1.0 / 12.0 - 1.0 / large**2 * (1.0 / 360.0 - 1.0 / large**2 / 1260.0))
-    return jnp.where(k < STIRLING_FROM, exact, 0.5 * jnp.log(large) - 0.5 * jnp.log(2.0 * jnp.pi) - series)
-
-
-class Deviation(NamedTuple):
-    """How far an estimate lies from its mean, z = log U-hat - log U, as margin and score need it.
+class Errors(NamedTuple):
+    """How estimates lie around the curve, arrays (D, ...).
 
     Attributes
     ----------
-    deviance : e^z - 1 - z
+    shape, inverse_shape : a and 1 / b
+    shift : of the logarithm
+    sampling, drift, own : loadings of the normal score, whose squares are shares of the variance: of the sampling error
+        that depths have in common, of the drift, and of what each depth has of its own
+    """
+
+    shape: Float[Array, "..."]
+    inverse_shape: Float[Array, "..."]
+    shift: Float[Array, "..."]
+    sampling: Float[Array, "..."]
+    drift: Float[Array, "..."]
+    own: Float[Array, "..."]
+
+
+def errors_of(dof: Float[Array, "..."], depth: Float[Array, "..."], shared: Shared) -> Errors:
+    """Errors of estimates with so many degrees of freedom at these depths, shares of the horizon.
+
+    The logarithm of a gamma variable of shape a has, to a fifth, the variance v = 1 / a + 1 / a^2 and the third moment
+    -v^2. So with v of sampling and w of the factor, shapes whose variances add up to v + w and whose squares differ by
+    v^2 have the moments of both together; without a factor they are a and infinity.
+    """
+    sampling = jnp.sqrt(2.0 / dof + 4.0 / dof**2)
+    drift = shared.drift * jnp.sqrt(jnp.abs(jnp.log(depth)))
+    factor = shared.misfit**2 + drift**2
+    total = sampling**2 + factor
+    less = _inverse_shape(0.5 * factor * (2.0 * sampling**2 + factor) / total)
+    shape, less = 1.0 / _inverse_shape(0.5 * (total + sampling**4 / total)), jnp.maximum(less, SMALLEST_MISFIT)
+    shift = _mean_logarithm(0.5 * dof) - _mean_logarithm(shape) + _mean_logarithm(1.0 / less)
+    own = jnp.sqrt(shared.misfit**2 + (1.0 - shared.lasting) * sampling**2 + SMALLEST_MISFIT)
+    loadings = (part / jnp.sqrt(total) for part in (jnp.sqrt(shared.lasting) * sampling, drift, own))
+    return Errors(shape, less, shift, *loadings)
+
+
+def _inverse_shape(variance):
+    """1 / a where the variance is 1 / a + 1 / a^2."""
+    return 2.0 * variance / (1.0 + jnp.sqrt(1.0 + 4.0 * variance))
+
+
+def _mean_logarithm(shape):
+    """Of a gamma variable with mean 1, digamma(a) - log a; by recurrence from where Stirling's series holds."""
+    over = 1.0 / (shape + SHIFT)
+    series = -over * (0.5 + over * (1.0 / 12.0 - over**2 * (1.0 / 120.0 - over**2 / 252.0)))
+    return series + jnp.log1p(SHIFT / shape) - sum(1.0 / (shape + i) for i in range(SHIFT))
+
+
+class Deviation(NamedTuple):
+    """How far an estimate lies from where it is likeliest, as margin and score need it.
+
+    Each is over the information at z = 0.
+
+    Attributes
+    ----------
+    deviance : minus the log density of z, 0 at z = 0
     root : its signed root, sign(z) sqrt(2 deviance)
-    bend : log((e^z - 1) / root) / root
+    bend : log(v / root) / root, v the slope of the log density
     """
 
     deviance: Array
@@ -128,18 +180,58 @@ class Deviation(NamedTuple):
     bend: Array
 
 
-def deviation(log_value, log_mean) -> Deviation:
+def deviation(log_value, log_mean, errors: Errors) -> Deviation:
     """Bounded where the density is nothing, so that gradients stay finite there."""
-    z = jnp.minimum(log_value - log_mean, LARGEST)
-    near = jnp.abs(z) < NEAR
+    misfit = errors.shape * errors.inverse_shape
+    upside, downside = misfit / (1.0 + misfit), 1.0 / (1.0 + misfit)
+    # Turned over where p is above 1/2, so that nothing cancels: the larger shape rules the nearer tail.
+    turned = upside > downside
+    p = jnp.where(turned, downside, upside)
+    z = log_value - log_mean - errors.shift
+    u = jnp.clip(jnp.where(turned, -z, z), -FARTHEST, LARGEST)
+    z = jnp.where(turned, -u, u)
+    near = jnp.abs(u) < NEAR
     # Each branch where it keeps its digits; the other gets a harmless argument, for the sake of derivatives.
-    small, large = jnp.where(near, z, 0.0), jnp.where(near, 1.0, z)
+    small, large = jnp.where(near, u, 0.0), jnp.where(near, 1.0, u)
     rise = jnp.expm1(large)
-    halved = jnp.where(near, _polynomial(small, _HALVED), (rise - large) / large**2)
-    width = jnp.sqrt(2.0 * halved)
-    bend = jnp.where(near, _polynomial(small, _BEND), jnp.log(rise / (large * width)) / large) / width
+    log_rest = jnp.log1p(p * rise)
+    squared = jnp.where(
+        near, _polynomial(small, _squared_series(p)), 2.0 * (log_rest / p - large) / ((1.0 - p) * large**2)
+    )
+    width = jnp.sqrt(squared)
+    far = (jnp.log(rise / large) - log_rest - jnp.log(width)) / large
+    bend = jnp.where(near, _polynomial(small, _bend_series(p)), far) / width
+    bend = jnp.where(turned, -bend, bend)
     # Without the barrier, XLA computes all this anew for each of the many sums that derivatives consist of.
-    return Deviation(*jax.lax.optimization_barrier((halved * z**2, z * width, bend)))
+    return Deviation(*jax.lax.optimization_barrier((0.5 * squared * z**2, z * width, bend)))
+
+
+def _squared_series(p):
+    """Of 2 deviance / u^2, by powers of u: cumulants of a Bernoulli variable over its variance."""
+    v, d = p * (1.0 - p), 1.0 - 2.0 * p
+    cumulants = (
+        1.0,
+        d,
+        1.0 - 6.0 * v,
+        d * (1.0 - 12.0 * v),
+        1.0 + v * (-30.0 + 120.0 * v),
+        d * (1.0 + v * (-60.0 + 360.0 * v)),
+        1.0 + v * (-126.0 + v * (1680.0 - 5040.0 * v)),
+    )
+    return tuple(own * (2.0 / math.factorial(n + 2)) for n, own in enumerate(cumulants))
+
+
+def _bend_series(p):
+    """Of log(v / root) / u, by powers of u."""
+    v, d = p * (1.0 - p), 1.0 - 2.0 * p
+    return (
+        d / 3.0,
+        (1.0 - 13.0 * v) / 36.0,
+        -d * (1.0 + 203.0 * v) / 1620.0,
+        (-2.0 + v * (-203.0 + 1249.0 * v)) / 6480.0,
+        d * (1.0 + v * (-851.0 + 10_678.0 * v)) / 136_080.0,
+        (68.0 + v * (-12_759.0 + v * (400_425.0 - 1_623_038.0 * v))) / 12_247_200.0,
+    )
 
 
 def _polynomial(x, coefficients):
@@ -149,54 +241,39 @@ def _polynomial(x, coefficients):
     return found
 
 
-def gamma_log_density(log_value, off: Deviation, k):
-    """Log density of a Gamma(shape k, mean) value in deviance form."""
-    return _log_normaliser(k) - k * off.deviance - log_value
+def information_of(errors: Errors):
+    """Minus the second derivative of the log density by z at z = 0, a b / (a + b)."""
+    return errors.shape / (1.0 + errors.shape * errors.inverse_shape)
 
 
-def normal_scores(off: Deviation, k):
-    """Scores that are normal to a few hundredths far into both tails, whatever the shape.
-
-    Barndorff-Nielsen's r* of the gamma distribution: w + log(v / w) / w, w = sqrt(k) root, v = sqrt(k) (e^z - 1).
-    """
-    return jnp.sqrt(k) * off.root + off.bend / jnp.sqrt(k)
-
-
-def sampled_share(dof, k):
-    """Share of an estimate's relative variance 1 / k that comes from its runs; the rest is misfit."""
-    return 2.0 * k / dof
+def log_density(log_value, off: Deviation, errors: Errors):
+    """Log density of an estimate, from its logarithm."""
+    a, b = errors.shape, 1.0 / errors.inverse_shape
+    normaliser = _log_normaliser(a) - 0.5 * jnp.log1p(a * errors.inverse_shape)
+    normaliser += _less_half_log(b) - _less_half_log(a + b)
+    return normaliser - information_of(errors) * off.deviance - log_value
 
 
-def neighbour_correlation(depth, log_mean, dependence, sampled, proxy: str):
-    """Correlation of the scores at adjacent depths, (D - 1, ...).
-
-    `dependence` is the correlation length l for `run_to_run`, kappa for the other proxies; `sampled` (D, ...) what
-    `sampled_share` gives.
-    """
-    if proxy == "run_to_run":
-        gap = jnp.log(depth[1:]) - jnp.log(depth[:-1])
-        of_sampling = jnp.exp(-2.0 * jnp.abs(gap) / dependence)
-    else:
-        of_sampling = dependence * jnp.exp(jnp.minimum(log_mean[1:] - log_mean[:-1], 0.0))
-    return of_sampling * jnp.sqrt(sampled[1:] * sampled[:-1])
+def _log_normaliser(x):
+    """N(x) = x log x - x - lgamma(x)."""
+    return 0.5 * jnp.log(x) + _less_half_log(x)
 
 
-def copula_log_density(scores: Float[Array, "D ..."], neighbour: Float[Array, "E ..."], mask: Bool[Array, "D ..."]):
-    """Log density of a Gaussian Markov copula, summed over depths.
+def _less_half_log(x):
+    """N(x) less log(x) / 2, by Stirling's series; where x is small by recurrence from where that holds."""
+    few = x < STIRLING_FROM
+    small = jnp.where(few, x, 1.0)
+    # Each branch where it keeps its digits; the other gets a harmless argument, for the sake of derivatives.
+    at = jnp.where(few, small + SHIFT, x)
+    over = 1.0 / at
+    series = over * (1.0 / 12.0 - over**2 * (1.0 / 360.0 - over**2 * (1.0 / 1260.0 - over**2 / 1680.0)))
+    raised = small + SHIFT
+    product = functools.reduce(lambda made, i: made * (small + i), range(SHIFT), 1.0)
+    moved = (small - 0.5) * jnp.log(small) - (raised - 0.5) * jnp.log(raised) + jnp.log(product) + SHIFT
+    return jnp.where(few, moved, 0.0) - 0.5 * math.log(2.0 * math.pi) - series
 
-    Parameters
-    ----------
-    scores : normal scores; used depths come first
-    neighbour : correlations of adjacent scores, E = D - 1
-    mask : which scores are there
 
-    Returns
-    -------
-    array (...): log c = sum over pairs of log N(s_j; r s_i, 1 - r^2) - log N(s_j; 0, 1).
-    """
-    pair = mask[1:] & mask[:-1]
-    r = jnp.where(pair, jnp.minimum(neighbour, NEVER_IDENTICAL), 0.0)
-    open_share = 1.0 - r**2
-    before, after = scores[:-1], scores[1:]
-    terms = -0.5 * jnp.log(open_share) - 0.5 * ((after - r * before) ** 2 / open_share - after**2)
-    return jnp.sum(jnp.where(pair, terms, 0.0), axis=0)
+def normal_scores(off: Deviation, errors: Errors):
+    """Scores that are normal to a few hundredths far into both tails, whatever the shapes: Barndorff-Nielsen's r*."""
+    width = jnp.sqrt(information_of(errors))
+    return width * off.root + off.bend / width

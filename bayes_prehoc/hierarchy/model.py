@@ -35,29 +35,28 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from bayes_prehoc.hierarchy import laws, linear3
+from bayes_prehoc.hierarchy.copula import chains_of, copula_log_density
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, ModelData
 from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.likelihood import (
+    Shared,
     alpha_of_rate,
-    copula_log_density,
     deviation,
-    effective_shape,
-    gamma_log_density,
+    errors_of,
+    log_density,
     log_mean_curve,
     log_risk_curve,
-    neighbour_correlation,
     normal_scores,
-    sampled_share,
 )
 
 __all__ = [
-    "HYPERPARAMETERS",
     "LATENTS",
     "MOST_MISFIT",
     "Hyperprior",
     "Population",
     "color",
     "hierarchical_model",
+    "hyperparameters",
     "hyperpriors",
     "log_hyperprior",
     "population_of",
@@ -72,14 +71,23 @@ LATENTS = ("level", "share", "rate")
 PRIOR_SAMPLE = 20_000
 MOST_MISFIT = 1.0
 """Beyond, an estimate tells its risk to no better than a factor of three however many its degrees of freedom."""
-HYPERPARAMETERS = ("mu_level", "mu_share", "mu_rate", "tau", "corr_chol", "log_onset", "misfit", "dependence")
+_OF_ALL = ("mu_level", "mu_share", "mu_rate", "tau", "corr_chol", "log_onset", "misfit", "dependence")
+
+_LIKE_SHARED = Shared._fields[1:]
+
+
+def hyperparameters(proxy: str) -> tuple[str, ...]:
+    """Sites of the hyperparameters; of a spread between runs there are two more."""
+    return (*_OF_ALL, "drift", "lasting") if proxy == "run_to_run" else _OF_ALL
 
 
 class Hyperprior(NamedTuple):
     """Parameters of the prior on the hyperparameters; location and scale of normals unless said otherwise.
 
     `tau` are scales of half-normals for (level, share, rate); `onset` is the log of c_1 over the horizon; `misfit`
-    the scale of a half-normal, cut at `MOST_MISFIT`; `length` the log of the correlation length; `kappa` a Beta.
+    the scale of a half-normal, cut at `MOST_MISFIT`; `drift` the mean of an exponential, the prior of a standard
+    deviation that prefers none and lets data ask for much (Simpson et al. 2017); `length` the log of the correlation
+    length; `kappa` a Beta, `lasting` the a of a Beta(a, 1).
     """
 
     level: tuple[float, float]
@@ -88,6 +96,8 @@ class Hyperprior(NamedTuple):
     tau: tuple[float, float, float]
     onset: tuple[float, float]
     misfit: float
+    drift: float
+    lasting: float
     length: tuple[float, float]
     kappa: tuple[float, float]
 
@@ -107,6 +117,8 @@ def weak_prior(proxy: str) -> Hyperprior:
         tau=(1.5, 1.0, 0.5),
         onset=(-4.0, 1.0),
         misfit=0.2,
+        drift=0.33,
+        lasting=2.0,
         length=(0.0, 0.7),
         # Continuations of different depths have randomness of their own.
         kappa=(1.0 if proxy == "branching" else 9.0, 1.0),
@@ -127,23 +139,22 @@ def prior_draws(prior: Hyperprior) -> tuple[np.ndarray, np.ndarray]:
     return share, rate
 
 
-def task_log_likelihood(latents, onset, misfit, dependence, noise, data: ModelData, proxy: str, law: str = laws.POWER):
+def task_log_likelihood(latents, shared: Shared, noise, data: ModelData, proxy: str, law: str = laws.POWER):
     """Log likelihood of each task's estimates, (T, ...).
 
-    `latents` is a triple (level, share, rate) of arrays (T, ...), one value of each task or several; `dependence` is
-    the correlation length for `run_to_run` and kappa for the other proxies; `noise` the outcome set's noise over the
-    squared scale, (T,).
+    `latents` is a triple (level, share, rate) of arrays (T, ...), one value of each task or several; `noise` the
+    outcome set's noise over the squared scale, (T,).
     """
     several = jnp.ndim(latents[0]) - 1
     depth, log_risk, dof, mask, noise = (
         beside(values, several) for values in (data.depth, data.log_risk, data.dof, data.mask, noise)
     )
-    log_mean = log_mean_curve(*latents, onset, noise, depth, proxy, law)
-    k = effective_shape(dof, misfit)
-    off = deviation(log_risk, log_mean)
-    margins = jnp.sum(jnp.where(mask, gamma_log_density(log_risk, off, k), 0.0), axis=0)
-    neighbour = neighbour_correlation(depth, log_mean, dependence, sampled_share(dof, k), proxy)
-    return margins + copula_log_density(normal_scores(off, k), neighbour, mask)
+    log_mean = log_mean_curve(*latents, shared.onset, noise, depth, proxy, law)
+    errors = errors_of(dof, depth, shared)
+    off = deviation(log_risk, log_mean, errors)
+    margins = jnp.sum(jnp.where(mask, log_density(log_risk, off, errors), 0.0), axis=0)
+    chains = chains_of(depth, log_mean, shared, proxy)
+    return margins + copula_log_density(normal_scores(off, errors), chains, errors, mask)
 
 
 def beside(values, several: int):
@@ -173,23 +184,14 @@ class Population(NamedTuple):
     mu_level : mean level by kind of metric
     mu_share, mu_rate : means of the other latents
     scale : Cholesky factor L of Sigma
-    onset : c_1 over the horizon
-    misfit : omega
-    dependence : correlation length for `run_to_run`, kappa for the other proxies
+    shared : Shared
     """
 
     mu_level: Float[Array, " kinds"]
     mu_share: Float[Array, ""]
     mu_rate: Float[Array, ""]
     scale: Float[Array, "3 3"]
-    onset: Float[Array, ""]
-    misfit: Float[Array, ""]
-    dependence: Float[Array, ""]
-
-    @property
-    def shared(self) -> tuple:
-        """Onset, misfit and dependence: what the likelihood needs beside the latents."""
-        return self.onset, self.misfit, self.dependence
+    shared: Shared
 
     def mean(self, data: ModelData):
         """Mean of each task's latents, a triple of arrays (T,)."""
@@ -198,12 +200,12 @@ class Population(NamedTuple):
 
 
 def hyperpriors(prior: Hyperprior, proxy: str, kinds: int) -> dict[str, dist.Distribution]:
-    """Prior of each hyperparameter, in the order of `HYPERPARAMETERS`."""
+    """Prior of each hyperparameter, in the order of `hyperparameters`."""
     if proxy == "run_to_run":
         dependence = dist.LogNormal(prior.length[0], prior.length[1])
     else:
         dependence = dist.Beta(prior.kappa[0], prior.kappa[1])
-    return {
+    priors = {
         "mu_level": dist.Normal(prior.level[0], prior.level[1]).expand([kinds]),
         "mu_share": dist.Normal(prior.share[0], prior.share[1]),
         "mu_rate": dist.Normal(prior.rate[0], prior.rate[1]),
@@ -212,7 +214,10 @@ def hyperpriors(prior: Hyperprior, proxy: str, kinds: int) -> dict[str, dist.Dis
         "log_onset": dist.Normal(prior.onset[0], prior.onset[1]),
         "misfit": dist.TruncatedNormal(0.0, prior.misfit, low=0.0, high=MOST_MISFIT),
         "dependence": dependence,
+        "drift": dist.Exponential(1.0 / prior.drift),
+        "lasting": dist.Beta(prior.lasting, 1.0),
     }
+    return {name: priors[name] for name in hyperparameters(proxy)}
 
 
 def log_hyperprior(sites, prior: Hyperprior, proxy: str) -> np.ndarray:
@@ -229,7 +234,7 @@ def log_hyperprior(sites, prior: Hyperprior, proxy: str) -> np.ndarray:
 def sampled_population(prior: Hyperprior, proxy: str, kinds: int) -> Population:
     """Sites of the hyperparameters, in a NumPyro model."""
     priors = hyperpriors(prior, proxy, kinds)
-    return population_of({name: numpyro.sample(name, priors[name]) for name in HYPERPARAMETERS})
+    return population_of({name: numpyro.sample(name, own) for name, own in priors.items()})
 
 
 def population_of(sites) -> Population:
@@ -239,9 +244,7 @@ def population_of(sites) -> Population:
         mu_share=sites["mu_share"],
         mu_rate=sites["mu_rate"],
         scale=sites["tau"][:, None] * sites["corr_chol"],
-        onset=jnp.exp(sites["log_onset"]),
-        misfit=sites["misfit"],
-        dependence=sites["dependence"],
+        shared=Shared(jnp.exp(sites["log_onset"]), *(sites[name] for name in _LIKE_SHARED if name in sites)),
     )
 
 
@@ -264,7 +267,7 @@ def hierarchical_model(data: ModelData, start: Float[Array, "T 3"], prior: Hyper
     numpyro.factor("coordinates", log_jacobian.sum())
     for name, latent in zip(LATENTS, latents, strict=True):
         numpyro.deterministic(name, latent)
-    numpyro.factor("estimates", task_log_likelihood(latents, *population.shared, noise, data, proxy).sum())
+    numpyro.factor("estimates", task_log_likelihood(latents, population.shared, noise, data, proxy).sum())
 
 
 def color(
@@ -287,17 +290,17 @@ def color(
     log_correction : array (T, ...)
         log Normal(u; 0, I) + log |du/dwhite| - log Normal(white; 0, I).
     """
-    information, linear = gauss_newton(start, *population.shared, noise, data, proxy, law)
+    information, linear = gauss_newton(start, population.shared, noise, data, proxy, law)
     lower, mean = linear3.triangle(population.scale), population.mean(data)
     center, factor = linear3.precision_normal(mean, population.scale, information, linear)
-    ridge = Ridge.at(start, information, lower, population.onset, data, proxy, law)
+    ridge = Ridge.at(start, information, lower, population.shared.onset, data, proxy, law)
 
     several = jnp.ndim(white[0]) - 1
     mean, center, factor, ridge = jax.tree.map(lambda values: beside(values, several), (mean, center, factor, ridge))
     u = [a + b for a, b in zip(center, linear3.solve_upper(factor, white), strict=True)]
     level, share, rate = (a + b for a, b in zip(mean, linear3.product(lower, u), strict=True))
     rate_bend = ridge.rate_bend(share)
-    level_bend = ridge.level_bend(share, rate, rate + rate_bend, population.onset, proxy, law)
+    level_bend = ridge.level_bend(share, rate, rate + rate_bend, population.shared.onset, proxy, law)
     moved = linear3.solve_lower(lower, (level_bend, jnp.zeros_like(share), rate_bend))
     u = [a + b for a, b in zip(u, moved, strict=True)]
     correction = 0.5 * sum(w**2 - v**2 for w, v in zip(white, u, strict=True)) - linear3.log_det(factor)

@@ -18,17 +18,11 @@ from jaxtyping import Float
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.advice import fit_of_law, misfit_p_values, sensitivity_to_prior
 from bayes_prehoc.hierarchy.checks import CENTRAL, Check, bits_learned
-from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
-from bayes_prehoc.hierarchy.labels import SHARED
-from bayes_prehoc.hierarchy.likelihood import (
-    alpha_of_rate,
-    effective_shape,
-    log_mean_curve,
-    neighbour_correlation,
-    sampled_share,
-)
-from bayes_prehoc.hierarchy.model import Hyperprior, prior_draws
-from bayes_prehoc.hierarchy.simulate import draw_log_values
+from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, model_data
+from bayes_prehoc.hierarchy.labels import shared_sites
+from bayes_prehoc.hierarchy.likelihood import Shared, alpha_of_rate
+from bayes_prehoc.hierarchy.model import LATENTS, Hyperprior, prior_draws
+from bayes_prehoc.hierarchy.predict import drawn_estimates, drawn_risk
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
 __all__ = ["Posterior", "RiskCurve"]
@@ -114,6 +108,14 @@ class Posterior:
         """Draws of omega: how far estimates lie off the curves beyond their sampling error, in log risk."""
         return self._flat("misfit").ravel()
 
+    @property
+    def drift(self) -> Float[np.ndarray, " S"] | None:
+        """Draws of delta, the standard deviation of a random walk off the law, in log risk and per root of log depth.
+
+        None for the proxies of remaining risk, which have none.
+        """
+        return self._flat("drift").ravel() if self.proxy == "run_to_run" else None
+
     def checks(self) -> pd.DataFrame:
         """All checks, indexed by check: gate, passed, value, threshold, worst (the quantity), advice.
 
@@ -194,6 +196,8 @@ class Posterior:
     def predict_risk(self, task: str, depths, n_seeds: int | None = None, *, seed: int = 0) -> Float[np.ndarray, "S D"]:
         """Draws of the risk at some depths, or of what a new set of runs would show there.
 
+        For run_to_run it is the law's curve with the drift that the estimates show, which lasts beyond them.
+
         Parameters
         ----------
         task : str
@@ -201,9 +205,9 @@ class Posterior:
             In the task's unit, positive and increasing; up to the horizon unless the proxy is run_to_run.
         n_seeds : int, optional
             Give the estimates that this many new runs would show, with their sampling error, their dependence along
-            depth, the model's misfit and the outcome set's noise. Default: U(c) itself, without that noise.
+            depth, the model's misfit and the outcome set's noise. Default: the risk itself, without any of them.
         seed : int
-            Of the sampling error.
+            Of the drift and the sampling error.
 
         Returns
         -------
@@ -218,21 +222,19 @@ class Posterior:
         estimates = self.estimates.tasks[row]
         depth = jnp.asarray(_checked_depths(depths, estimates, self.proxy) / estimates.horizon)
         depth = depth[:, None]
-        level, share, rate = (jnp.asarray(self._flat(name)[:, row]) for name in ("level", "share", "rate"))
-        onset = jnp.exp(jnp.asarray(self._shared("log_onset", row)))
-        noise = np.zeros(len(level))
-        if n_seeds is not None and estimates.has_noise:
-            noise = self._flat("noise")[:, row]
-        log_mean = log_mean_curve(level, share, rate, onset, jnp.asarray(noise), depth, self.proxy)
+        data = model_data(RiskEstimates(self.proxy, (estimates,)))
+        latents = tuple(jnp.asarray(self._flat(name)[:, row])[None] for name in LATENTS)
+        onset, *others = (jnp.asarray(self._shared(name, row))[None] for name in shared_sites(self.proxy))
+        shared = Shared(jnp.exp(onset), *others)
+        key = jax.random.key(seed)
         if n_seeds is None:
-            return np.exp(np.asarray(log_mean.T, np.float64)) * estimates.scale**2
+            return np.exp(drawn_risk(key, latents, shared, data, depth, self.proxy)).T * estimates.scale**2
         if isinstance(n_seeds, bool) or not isinstance(n_seeds, int | np.integer) or n_seeds < 2:
             raise InputError(f"n_seeds is {n_seeds!r}", "predict_risk", "Give a whole number of at least 2.")
-        dof = jnp.full(log_mean.shape, _dof(estimates, int(n_seeds)))
-        k = effective_shape(dof, jnp.asarray(self._shared("misfit", row)))
-        dependence = jnp.asarray(self._shared("dependence", row))
-        neighbour = neighbour_correlation(depth, log_mean, dependence, sampled_share(dof, k), self.proxy)
-        return np.exp(draw_log_values(jax.random.key(seed), log_mean, neighbour, k)).T * estimates.scale**2
+        noise = self._flat("noise")[:, row] if estimates.has_noise else np.zeros(len(self.misfit))
+        dof, noise = _dof(estimates, int(n_seeds)), jnp.asarray(noise)[None]
+        drawn = drawn_estimates(key, latents, shared, noise, data, depth, dof, self.proxy)
+        return np.exp(drawn).T * estimates.scale**2
 
     def update(self, estimates: RiskEstimates, *, seed: int = 0) -> "Posterior":
         """What this posterior says of other tasks, or of more runs or depths of its own, without another fit.
@@ -280,7 +282,7 @@ class Posterior:
     def _advice(self) -> tuple[Check, ...]:
         if not self.converged:
             return ()
-        names = [name for name in ("level", "share", "rate", *SHARED, "noise") if name in self.draws["posterior"]]
+        names = [name for name in (*LATENTS, *shared_sites(self.proxy), "noise") if name in self.draws["posterior"]]
         p_values = misfit_p_values({name: self._flat(name) for name in names}, self.estimates)
         least = int(np.argmin(self._bits["share"]))
         told = float(self._bits["share"][least])
@@ -290,7 +292,7 @@ class Posterior:
             Check("bits_learned", told >= LEAST_BITS, told, LEAST_BITS, f"task {self.tasks[least]}", advice),
         )
         # An update has no draws of the population.
-        return (sensitivity_to_prior(self.draws), *found) if "log_prior" in self.draws.children else found
+        return (sensitivity_to_prior(self.draws, self.proxy), *found) if "log_prior" in self.draws.children else found
 
     @functools.cached_property
     def _bits(self) -> dict[str, np.ndarray]:

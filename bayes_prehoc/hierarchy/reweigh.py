@@ -41,9 +41,9 @@ from bayes_prehoc.hierarchy.collapsed import (
 )
 from bayes_prehoc.hierarchy.data import ModelData, model_data
 from bayes_prehoc.hierarchy.evaluator import generator
-from bayes_prehoc.hierarchy.labels import SHARED
+from bayes_prehoc.hierarchy.labels import shared_sites
 from bayes_prehoc.hierarchy.model import Population, central_noise, outcome_noise, population_of
-from bayes_prehoc.hierarchy.start import task_modes
+from bayes_prehoc.hierarchy.start import POSITIVE, task_modes
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 from bayes_prehoc.runs.trajectories import SetAside
 
@@ -76,7 +76,7 @@ class Updated(NamedTuple):
     Attributes
     ----------
     sites : mapping from site to array (S, T)
-        Latents, `SHARED` and `noise`.
+        Latents, `labels.shared_sites` and `noise`.
     estimates : RiskEstimates
         Those of the T tasks; the others are set aside with the reason.
     k_hat, effective : arrays (T,)
@@ -98,12 +98,12 @@ class _Weighed(NamedTuple):
     effective: np.ndarray
 
 
-def known_of(draws, kinds: tuple[str, ...]) -> tuple[Known, np.ndarray]:
+def known_of(draws, kinds: tuple[str, ...], proxy: str) -> tuple[Known, np.ndarray]:
     """Hyperparameters of a fit's draws, a mapping from site to array (chains, draws, ...), and which draws they are."""
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in draws.items()}
     count = len(flat["misfit"])
     rows = np.linspace(0, count - 1, min(DRAWS, count)).astype(int)
-    sites = {name: flat[name][rows] for name in ("mu_level", "mu_share", "mu_rate", "tau", *SHARED)}
+    sites = {name: flat[name][rows] for name in ("mu_level", "mu_share", "mu_rate", "tau", *shared_sites(proxy))}
     # Rounding may leave a correlation matrix that is all but singular not quite positive definite.
     corr = flat["corr"][rows] + 1e-6 * np.eye(3)
     sites["corr_chol"] = np.linalg.cholesky(corr / (1.0 + 1e-6))
@@ -137,16 +137,25 @@ def updated(
 
     def one(pair):
         task, own = pair
-        new = _weighed(own, known, task, estimates.proxy, None)
         if task.task not in before:
+            new = _weighed(own, known, task, estimates.proxy, None)
             return new, new.log_marginal
         earlier, noise = before[task.task]
+        # The noise that was fitted is as good a draw for the new estimates, once it is weighed by what they say of it.
+        kept = noise if task.has_noise and earlier.has_noise else None
+        new = _weighed(own, known, task, estimates.proxy, kept)
         old = _weighed(jax.random.fold_in(own, 1), known, earlier, estimates.proxy, noise)
-        return new, new.log_marginal - old.log_marginal
+        log_weight = new.log_marginal - old.log_marginal
+        return new, log_weight if kept is None else log_weight + _log_noise(kept, task) - _log_noise(kept, earlier)
 
     with ThreadPoolExecutor(cores()) as pool:
         weighed = list(pool.map(one, zip(estimates, keys, strict=True)))
     return _resampled(generator(key), known, estimates, weighed)
+
+
+def _log_noise(noise, task: TaskEstimates):
+    """Log density of the noise over the squared scale, a normal truncated at zero; up to its constant, (S,)."""
+    return -0.5 * ((noise * task.scale**2 - task.noise) / task.noise_se) ** 2
 
 
 def _resampled(rng, known, estimates, weighed):
@@ -171,7 +180,10 @@ def _resampled(rng, known, estimates, weighed):
         name: np.stack([found.latents[rows, place] for found, rows, *_ in columns], axis=1)
         for place, name in enumerate(("level", "share", "rate"))
     }
-    sites |= {name: np.stack([known.sites[name][rows] for _, rows, *_ in columns], axis=1) for name in SHARED}
+    sites |= {
+        name: np.stack([known.sites[name][rows] for _, rows, *_ in columns], axis=1)
+        for name in shared_sites(estimates.proxy)
+    }
     sites["noise"] = np.stack([found.noise[rows] for found, rows, *_ in columns], axis=1)
     k_hat, effective = (np.array([column[place] for column in columns]) for place in (2, 3))
     kept = dataclasses.replace(estimates, tasks=tuple(kept), set_aside=tuple(set_aside))
@@ -226,7 +238,7 @@ def _padded(data: ModelData) -> ModelData:
 def _average(sites) -> Population:
     """The population at the means of the hyperparameters; of positive ones geometric means."""
     mean = {name: values.mean(axis=0) for name, values in sites.items()}
-    for name in ("tau", "misfit", "dependence"):
+    for name in sites.keys() & set(POSITIVE):
         mean[name] = np.exp(np.log(np.maximum(sites[name], 1e-12)).mean(axis=0))
     return population_of(mean)
 

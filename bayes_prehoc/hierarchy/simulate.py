@@ -1,9 +1,8 @@
 r"""Draw tasks and their estimates from the model itself, with the truth that made them.
 
-Hyperparameters from the hyperprior, latents from their population, estimates from the gamma margins tied by the
-Gaussian copula of `likelihood`: what the model believes, so that its posterior can be held against the truth.
-Scores follow the Markov chain s_j = r_j s_i + sqrt(1 - r_j^2) e_j along the depths; each is turned into its margin
-through the inverse of the gamma distribution function at Phi(s).
+Hyperparameters from the hyperprior, latents from their population, estimates from the margins tied by
+the Gaussian copula: what the model believes, so that its posterior can be held against the truth. A score s is turned
+into its margin through the inverse of the distribution function at Phi(s).
 
 Source: Talts et al. 2018 (simulation-based calibration).
 """
@@ -14,18 +13,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from scipy import stats
+from scipy import special
 
+from bayes_prehoc.hierarchy.copula import chains_of, drawn_scores
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.laws import POWER
-from bayes_prehoc.hierarchy.likelihood import effective_shape, log_mean_curve, neighbour_correlation, sampled_share
+from bayes_prehoc.hierarchy.likelihood import Errors, Shared, errors_of, log_mean_curve
 from bayes_prehoc.hierarchy.model import Hyperprior
 
-__all__ = ["Truth", "draw_estimates", "draw_log_values", "draw_truth"]
+__all__ = ["Truth", "draw_estimates", "draw_truth", "log_ratios"]
+
+NO_MISFIT = 1e-9
+"""1 / b below which an F variable is a gamma variable to all digits."""
 
 
 class Truth(NamedTuple):
-    """Hyperparameters and latents, named and shaped as the sites of the model; float64 arrays."""
+    """Hyperparameters and latents, named and shaped as the sites of the model; float64 arrays. A drift of 0 is none,
+    and a lasting share of 1 all."""
 
     mu_level: np.ndarray
     mu_share: np.ndarray
@@ -35,6 +39,8 @@ class Truth(NamedTuple):
     log_onset: np.ndarray
     misfit: np.ndarray
     dependence: np.ndarray
+    drift: np.ndarray
+    lasting: np.ndarray
     level: np.ndarray
     share: np.ndarray
     rate: np.ndarray
@@ -60,12 +66,15 @@ def draw_truth(key, prior: Hyperprior, proxy: str, kind: np.ndarray) -> Truth:
     corr_chol = dist.LKJCholesky(3, 2.0).sample(keys["corr_chol"])
     if proxy == "run_to_run":
         dependence = dist.LogNormal(*prior.length).sample(keys["dependence"])
+        drift = dist.Exponential(1.0 / prior.drift).sample(keys["drift"])
+        lasting = dist.Beta(prior.lasting, 1.0).sample(keys["lasting"])
     else:
-        dependence = dist.Beta(*prior.kappa).sample(keys["dependence"])
+        dependence, drift, lasting = dist.Beta(*prior.kappa).sample(keys["dependence"]), 0.0, 1.0
     log_onset = dist.Normal(*prior.onset).sample(keys["log_onset"])
     misfit = dist.HalfNormal(prior.misfit).sample(keys["misfit"])
     white = np.asarray(jax.random.normal(keys["level"], (len(kind), 3)), float)
-    hyper = [np.asarray(v, float) for v in (mu_level, mu_share, mu_rate, tau, corr_chol, log_onset, misfit, dependence)]
+    shared = (log_onset, misfit, dependence, drift, lasting)
+    hyper = [np.asarray(v, float) for v in (mu_level, mu_share, mu_rate, tau, corr_chol, *shared)]
     mean = np.stack([kind @ hyper[0], np.full(len(kind), hyper[1]), np.full(len(kind), hyper[2])], axis=1)
     latents = mean + white @ (hyper[3][:, None] * hyper[4]).T
     return Truth(*hyper, *latents.T)
@@ -98,44 +107,31 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None, 
     true_noise, noise_se = (np.zeros(len(depth)), np.zeros(len(depth))) if noise is None else map(np.asarray, noise)
     latents = [jnp.asarray(v) for v in (truth.level, truth.share, truth.rate)]
     depth, dof = np.asarray(depth).T, np.asarray(dof).T
-    onset = jnp.exp(jnp.asarray(truth.log_onset))
-    log_mean = log_mean_curve(*latents, onset, jnp.asarray(true_noise), jnp.asarray(depth), proxy, law)
-    k = effective_shape(jnp.asarray(dof), truth.misfit)
-    sampled = sampled_share(jnp.asarray(dof), k)
-    neighbour = neighbour_correlation(jnp.asarray(depth), log_mean, truth.dependence, sampled, proxy)
-    log_risk = draw_log_values(score_key, log_mean, neighbour, k)
+    shared = (np.exp(truth.log_onset), truth.misfit, truth.dependence, truth.drift, truth.lasting)
+    shared = Shared(*map(jnp.asarray, shared))
+    depth, dof = jnp.asarray(depth), jnp.asarray(dof)
+    log_mean = log_mean_curve(*latents, shared.onset, jnp.asarray(true_noise), depth, proxy, law)
+    errors, chains = errors_of(dof, depth, shared), chains_of(depth, log_mean, shared, proxy)
+    log_risk = np.asarray(log_mean, np.float64) + log_ratios(drawn_scores(score_key, chains, errors), errors)
     measured = true_noise + noise_se * np.asarray(jax.random.normal(noise_key, true_noise.shape), float)
     floats = [jnp.asarray(a, jnp.float32) for a in (depth, log_risk, dof)]
     rest = [jnp.asarray(a, jnp.float32) for a in (kind, measured, noise_se)]
     return ModelData(*floats, jnp.ones(depth.shape, bool), *rest)
 
 
-def draw_log_values(key, log_mean, neighbour, k) -> np.ndarray:
-    """Draw from gamma margins with these means and shapes, tied along the first axis by the Markov copula.
-
-    Parameters
-    ----------
-    key : jax key
-    log_mean, k : arrays (D, ...)
-    neighbour : array (D - 1, ...)
-        Correlation of the scores at adjacent depths.
-
-    Returns
-    -------
-    float64 array (D, ...), logarithms
-    """
-    log_mean, neighbour, k = (np.asarray(a, np.float64) for a in (log_mean, neighbour, k))
-    fresh = np.asarray(jax.random.normal(key, log_mean.shape), np.float64)
-    score = np.empty_like(fresh)
-    score[0] = fresh[0]
-    for j in range(1, len(score)):
-        r = neighbour[j - 1]
-        score[j] = r * score[j - 1] + np.sqrt(1.0 - r**2) * fresh[j]
-    return log_mean + np.log(_gamma_quantile(score, k) / k)
-
-
-def _gamma_quantile(score, k):
-    """Quantile of a Gamma(k, 1) at Phi(score), from whichever tail keeps its digits."""
-    lower = stats.gamma.ppf(stats.norm.cdf(np.minimum(score, 0.0)), k)
-    upper = stats.gamma.isf(stats.norm.sf(np.maximum(score, 0.0)), k)
-    return np.where(score < 0.0, lower, upper)
+def log_ratios(scores, errors: Errors) -> np.ndarray:
+    """Logarithms of estimates over their curve, from their scores; float64 arrays (D, ...)."""
+    parts = (scores, *errors[:3])
+    scores, shape, inverse, shift = np.broadcast_arrays(*(np.asarray(part, np.float64) for part in parts))
+    below = special.ndtr(-np.abs(scores))
+    sure, misfit = inverse < NO_MISFIT, np.maximum(inverse, NO_MISFIT)
+    # Each from whichever tail keeps its digits.
+    low = scores < 0.0
+    gamma = np.log(np.where(low, special.gammaincinv(shape, below), special.gammainccinv(shape, below)) / shape)
+    part = np.where(
+        low, special.betaincinv(shape, 1.0 / misfit, below), special.betainccinv(shape, 1.0 / misfit, below)
+    )
+    rest = np.where(
+        low, special.betainccinv(1.0 / misfit, shape, below), special.betaincinv(1.0 / misfit, shape, below)
+    )
+    return shift + np.where(sure, gamma, np.log(part) - np.log(rest) - np.log(shape * misfit))

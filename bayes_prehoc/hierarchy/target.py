@@ -1,10 +1,11 @@
 """The posterior of the hyperparameters as a density of flat, unconstrained vectors.
 
 Samplers and explorers see a point (Q,): `x` (P,), the hyperparameters' unconstrained values one after the other in the
-order of their names, and after it, where outcome sets have noise, `noise_white` (T,). Scales (tau, misfit) and
-kappa are there as the standard normal values of the same quantile under their prior, correlations nearly so. The usual
-choices, logarithm and logit, have tails that are only exponential where the data allow no spread at all, or any
-correlation: trajectories take long to come back from there, and no mixture of few components covers them.
+order of their names, and after it, where outcome sets have noise, `noise_white` (T,). Scales (tau, misfit, drift) and
+shares (kappa, lasting) are there as the standard normal values of the same quantile under their prior, correlations
+nearly so. The usual choices, logarithm and logit, have tails that are only exponential where the data allow no spread
+at all, or any correlation: trajectories take long to come back from there, and no mixture of few components covers
+them.
 
 `Target` says which model that is, and `Arguments` what it is evaluated on; functions of a target compile once for all
 data of one shape, and `hierarchy.evaluator` says how many points they are given. What a point stands for is a program
@@ -39,7 +40,7 @@ from bayes_prehoc.hierarchy.collapsed import (
 )
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.laws import POWER
-from bayes_prehoc.hierarchy.model import HYPERPARAMETERS, LATENTS, MOST_MISFIT, Hyperprior, population_of
+from bayes_prehoc.hierarchy.model import LATENTS, MOST_MISFIT, Hyperprior, hyperparameters, population_of
 from bayes_prehoc.hierarchy.start import Reference
 
 __all__ = [
@@ -165,7 +166,7 @@ class Target:
         with _ONE_MODEL:
             log_prior = volume - potential_energy(model, (data,), {}, free)
             sites = constrain_fn(model, (data,), {}, free, return_deterministic=True)
-        kept = {name: sites[name] for name in (*HYPERPARAMETERS, *(("noise",) if self.with_noise else ()))}
+        kept = {name: sites[name] for name in (*hyperparameters(self.proxy), *(("noise",) if self.with_noise else ()))}
         return Values(log_prior, kept, sites.get("noise", jnp.zeros(data.noise.shape)))
 
     def _noises(self, data: ModelData) -> int:
@@ -208,6 +209,15 @@ def _partial_correlations(y):
     return 0.5 * (above - below), jnp.sum(log_slope)
 
 
+def _log_exponential(y, mean: float):
+    """Logarithm of the exponential value that has the quantile of y under a standard normal; log of its slope."""
+    low = y < 0.0
+    # Each branch where it is exact; the other gets a harmless argument, for the sake of derivatives.
+    few = -jnp.log1p(-ndtr(jnp.where(low, jnp.maximum(y, FARTHEST), -1.0)))
+    times = jnp.where(low, few, -jax.scipy.special.log_ndtr(-jnp.where(low, 1.0, y)))
+    return math.log(mean) + jnp.log(times), norm.logpdf(y) + times - jnp.log(times)
+
+
 def _kappa(y, a: float):
     """Logit of the Beta(a, 1) value that has the quantile of y under a standard normal; log of its slope."""
     log_kappa = jax.scipy.special.log_ndtr(y) / a
@@ -218,7 +228,11 @@ def _kappa(y, a: float):
 
 def _by_site(x, data: ModelData, prior: Hyperprior, proxy: str):
     """Unconstrained hyperparameters by site, and the log volume of going from x to them."""
-    shapes = dict.fromkeys(HYPERPARAMETERS, ()) | {"mu_level": data.kind.shape[1:], "tau": (3,), "corr_chol": (3,)}
+    shapes = dict.fromkeys(hyperparameters(proxy), ()) | {
+        "mu_level": data.kind.shape[1:],
+        "tau": (3,),
+        "corr_chol": (3,),
+    }
     _, whole_of = ravel_pytree({name: jnp.zeros(shape) for name, shape in shapes.items()})
     sites = whole_of(x)
     tau, tau_slope = _half_normal(sites["tau"], jnp.asarray(prior.tau))
@@ -227,6 +241,10 @@ def _by_site(x, data: ModelData, prior: Hyperprior, proxy: str):
     sites |= {"tau": jnp.log(tau), "misfit": jax.scipy.special.logit(misfit / MOST_MISFIT), "corr_chol": partial}
     volume = jnp.sum(tau_slope - sites["tau"]) + misfit_slope + partial_slope
     volume -= jnp.log(misfit) + jnp.log1p(-misfit / MOST_MISFIT)  # d logit(m / most) / dm = most / (m (most - m))
+    if "drift" in sites:
+        sites["drift"], drift_slope = _log_exponential(sites["drift"], prior.drift)
+        sites["lasting"], lasting_slope = _kappa(sites["lasting"], prior.lasting)
+        volume += drift_slope + lasting_slope
     if proxy != "run_to_run":
         sites["dependence"], kappa_slope = _kappa(sites["dependence"], prior.kappa[0])
         volume += kappa_slope
@@ -235,7 +253,8 @@ def _by_site(x, data: ModelData, prior: Hyperprior, proxy: str):
 
 def flat_values(reference: Reference, prior: Hyperprior, proxy: str, data: ModelData) -> Float[np.ndarray, " P"]:
     """x at a reference."""
-    mean, covariance, onset, misfit, dependence = (np.asarray(part, np.float64) for part in reference[1:])
+    mean, covariance, *shared = (np.asarray(part, np.float64) for part in jax.tree.leaves(reference[1:]))
+    onset, misfit, dependence, drift, lasting = shared
     kind = np.asarray(data.kind, np.float64)
     scale = np.sqrt(np.diag(covariance))
     factor = np.linalg.cholesky(0.7 * covariance / np.outer(scale, scale) + 0.3 * np.eye(3))
@@ -251,9 +270,11 @@ def flat_values(reference: Reference, prior: Hyperprior, proxy: str, data: Model
         "log_onset": np.log(onset),
         "misfit": _white_half_normal(misfit, prior.misfit, MOST_MISFIT),
         "dependence": dependence,
+        "drift": special.ndtri(-np.expm1(-drift / prior.drift)),
+        "lasting": special.ndtri(lasting**prior.lasting),
     }
     # In the order of `ravel_pytree`.
-    return np.concatenate([np.atleast_1d(values[name]) for name in sorted(values)]).astype(np.float32)
+    return np.concatenate([np.atleast_1d(values[name]) for name in sorted(hyperparameters(proxy))]).astype(np.float32)
 
 
 @functools.partial(jax.jit, static_argnames="target")

@@ -23,7 +23,9 @@ def update_posterior(posterior: Posterior, estimates: RiskEstimates, seed: int) 
     """`Posterior.update`."""
     _check(posterior, estimates, seed)
     group = posterior.draws["posterior"]
-    known, rows = known_of({name: group[name].values for name in group.data_vars}, metric_kinds(posterior.estimates))
+    known, rows = known_of(
+        {name: group[name].values for name in group.data_vars}, metric_kinds(posterior.estimates), posterior.proxy
+    )
     fitted = {task.task: task for task in posterior.estimates}
     before = {
         task.task: (fitted[task.task], _noise(posterior, fitted[task.task])[rows])

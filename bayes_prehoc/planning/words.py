@@ -43,6 +43,8 @@ def assumptions_in_words(posterior, tasks, arguments: Arguments) -> dict[str, st
     words["noise"] = _noise(posterior.estimates)
     if posterior.converged:
         words["misfit"] = _misfit(posterior.misfit)
+        if posterior.drift is not None:
+            words["drift"] = _drift(posterior.drift)
     words["prior"] = str(posterior.prior)
     return words
 
@@ -132,6 +134,14 @@ def _misfit(draws):
     return (
         f"beyond their sampling error, estimates lie off the curves by a deviation of {middle} [{low}, {high}] "
         "in log risk (omega), which the intervals allow for"
+    )
+
+
+def _drift(draws):
+    low, middle, high = (f"{value:.2f}" for value in np.quantile(draws, (0.05, 0.5, 0.95)))
+    return (
+        f"before the end of a run spreads drift off the law, by a deviation of {middle} [{low}, {high}] in log risk "
+        "from a depth to one e times as deep; the curves are the law's, without it"
     )
 
 

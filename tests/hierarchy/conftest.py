@@ -30,6 +30,8 @@ def simulated(tasks=6, proxy="run_to_run", nu=60.0, depths=8, seed=0, noise=None
         "mu_level": np.array([-6.0]), "mu_share": np.array(-1.0), "mu_rate": np.array(-1.0),
         "tau": np.array([0.8, 0.8, 0.4]), "corr_chol": np.eye(3), "log_onset": np.array(-4.0),
         "misfit": np.array(0.1), "dependence": np.array(0.8 if proxy == "run_to_run" else 0.9),
+        "drift": np.array(0.1 if proxy == "run_to_run" else 0.0),
+        "lasting": np.array(0.9 if proxy == "run_to_run" else 1.0),
     } | changes  # fmt: skip
     white = np.random.default_rng(seed).normal(size=(tasks, 3))
     mean = [settled["mu_level"][0], settled["mu_share"], settled["mu_rate"]]

@@ -12,12 +12,13 @@ from scipy import stats
 
 from bayes_prehoc.hierarchy import advice
 from bayes_prehoc.hierarchy.advice import fit_of_law, misfit_p_values, sensitivity_to_prior
+from bayes_prehoc.hierarchy.labels import shared_sites
 from bayes_prehoc.hierarchy.model import hyperpriors, log_hyperprior, weak_prior
 
 
 def at_the_truth(truth, tasks):
     """The truth as one draw."""
-    shared = {name: np.array([getattr(truth, name)]) for name in ("log_onset", "misfit", "dependence")}
+    shared = {name: np.array([getattr(truth, name)]) for name in shared_sites("run_to_run")}
     return {name: np.asarray(getattr(truth, name), float)[None, :tasks] for name in ("level", "share", "rate")} | shared
 
 
@@ -54,8 +55,8 @@ def test_a_prior_that_is_all_but_flat_has_no_say(fitted):
     posterior, _ = fitted
     flat = posterior.draws.copy()
     flat["log_prior"] = flat["log_prior"].map_over_datasets(lambda log_prior: 1e-3 * log_prior)
-    check = sensitivity_to_prior(flat)
-    assert check.passed and check.value < 1e-2 * sensitivity_to_prior(posterior.draws).value
+    check = sensitivity_to_prior(flat, posterior.proxy)
+    assert check.passed and check.value < 1e-2 * sensitivity_to_prior(posterior.draws, posterior.proxy).value
 
 
 # Of six tasks one may matter much.

@@ -16,10 +16,12 @@ from bayes_prehoc.hierarchy.checks import GATE
 from bayes_prehoc.hierarchy.collapsed import log_marginals
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.inference import sample
+from bayes_prehoc.hierarchy.labels import shared_sites
 from bayes_prehoc.hierarchy.model import (
-    HYPERPARAMETERS,
+    LATENTS,
     MOST_MISFIT,
     hierarchical_model,
+    hyperparameters,
     population_of,
     task_log_likelihood,
 )
@@ -32,7 +34,7 @@ CORRELATED = np.linalg.cholesky([[1.0, 0.3, -0.2], [0.3, 1.0, 0.5], [-0.2, 0.5, 
 
 
 def population(truth):
-    return population_of({name: jnp.asarray(getattr(truth, name)) for name in HYPERPARAMETERS})
+    return population_of({name: jnp.asarray(getattr(truth, name)) for name in hyperparameters("run_to_run")})
 
 
 def nodes_of(rule):
@@ -56,7 +58,7 @@ def on_a_grid(shared, data, noise, proxy, task, reach=5.5, steps=61):
     z = mean + u @ scale.T
     one = data._replace(**{name: getattr(data, name)[:, [task]] for name in ("depth", "log_risk", "dof", "mask")})
     points = tuple(jnp.asarray(z[None, :, i]) for i in range(3))
-    log_likelihood = np.asarray(task_log_likelihood(points, *shared.shared, noise[jnp.array([task])], one, proxy))[0]
+    log_likelihood = np.asarray(task_log_likelihood(points, shared.shared, noise[jnp.array([task])], one, proxy))[0]
     terms = stats.norm.logpdf(u).sum(-1) + log_likelihood + 3 * np.log(axis[1] - axis[0])
     total = logsumexp(terms)
     weight = np.exp(terms - total)
@@ -153,24 +155,13 @@ def test_hyperparameters_are_those_of_nuts_on_all_latents(make, proxy):
     _, data, _ = make.simulated(tasks=6, proxy=proxy, noise=noise)
     prior = prior_of(proxy)
     model = functools.partial(hierarchical_model, prior=prior, proxy=proxy, with_noise=noise is not None)
-    kernel = NUTS(model, target_accept_prob=0.99, dense_mass=[HYPERPARAMETERS])
+    kernel = NUTS(model, target_accept_prob=0.99, dense_mass=[hyperparameters(proxy)])
     slow = MCMC(kernel, num_warmup=1000, num_samples=2000, num_chains=4, chain_method="vectorized", progress_bar=False)
     slow.run(jax.random.key(1), data, find_reference(data, prior, proxy).latents)
     full = {name: np.asarray(values, float) for name, values in slow.get_samples(group_by_chain=True).items()}
     fast = sample(jax.random.key(2), data, prior, proxy)
     assert all(check.passed for check in fast.checks)
-    for name in (
-        "mu_level",
-        "mu_share",
-        "mu_rate",
-        "tau",
-        "log_onset",
-        "misfit",
-        "dependence",
-        "level",
-        "share",
-        "rate",
-    ):
+    for name in ("mu_level", "mu_share", "mu_rate", "tau", *shared_sites(proxy), *LATENTS):
         one, other = (_without_long_tails(name, s[name], prior) for s in (full, fast.sites))
         sd = one.std((0, 1))
         error = np.hypot(*(v.std((0, 1)) / np.sqrt(effective_sample_size(v)) for v in (one, other)))
@@ -194,7 +185,7 @@ def test_marginals_are_right_all_over_the_posterior(make):
     known = Known(find_reference(data, prior, proxy))
     with Evaluator(Target(prior, proxy, False)) as evaluator:
         arguments, rule, _ = place(jax.random.key(0), known, evaluator, data)
-    sites = {name: jnp.asarray(some[name], jnp.float32) for name in HYPERPARAMETERS if name != "corr_chol"}
+    sites = {name: jnp.asarray(some[name], jnp.float32) for name in hyperparameters(proxy) if name != "corr_chol"}
     sites["corr_chol"] = jnp.asarray(np.linalg.cholesky(some["corr"]), jnp.float32)
     (group,) = arguments.groups
 
@@ -204,7 +195,7 @@ def test_marginals_are_right_all_over_the_posterior(make):
         mean = jnp.stack([level, jnp.full(6, own["mu_share"]), jnp.full(6, own["mu_rate"])], axis=1)
         latents = mean[:, :, None] + (own["tau"][:, None] * own["corr_chol"]) @ white.T
         shared = population_of(own).shared
-        log_p = task_log_likelihood(tuple(latents.swapaxes(0, 1)), *shared, jnp.zeros(6), data, proxy)
+        log_p = task_log_likelihood(tuple(latents.swapaxes(0, 1)), shared, jnp.zeros(6), data, proxy)
         return jax.nn.logsumexp(log_p, axis=1) - jnp.log(white.shape[0])
 
     sobol = stats.qmc.Sobol(3, seed=1)

@@ -50,22 +50,6 @@ def test_what_only_some_proxies_have_is_kept(fitted, tmp_path):
     assert read.tasks[0].left_out == left_out
 
 
-def test_a_file_of_the_first_version_is_read(saved, tmp_path):
-    with xr.open_datatree(saved, engine="h5netcdf") as lazy:
-        tree = lazy.load()
-    document = json.loads(tree["bayes_prehoc/document"].values.astype(np.uint8).tobytes())
-    for task in document["estimates"]["tasks"]:
-        del task["bias"], task["correlation"]
-        task["left_out"] = [[1.0, "rises"]]
-    content = np.frombuffer(json.dumps(document).encode(), np.uint8)
-    tree["bayes_prehoc"] = xr.DataTree(xr.Dataset({"document": ("byte", content)}))
-    tree.attrs["schema_version"] = 1
-    tree.to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
-    old, new = (load_posterior(path).estimates for path in (tmp_path / "old.nc", saved))
-    assert all(task.bias is None and task.left_out == (LeftOut(1.0, "rises"),) for task in old)
-    np.testing.assert_array_equal([task.risk for task in old], [task.risk for task in new])
-
-
 def test_the_file_can_be_replaced_while_its_posterior_lives(saved):
     first = load_posterior(saved)
     first.save(saved)
@@ -116,11 +100,16 @@ def test_newer_schemas_and_damaged_documents(saved, tmp_path):
     def newer(tree):
         tree.attrs["schema_version"] = SCHEMA_VERSION + 1
 
+    def older(tree):
+        tree.attrs["schema_version"] = SCHEMA_VERSION - 1
+
     def damaged(tree):
         content = np.frombuffer(json.dumps({"gate": []}).encode(), np.uint8)
         tree["bayes_prehoc"] = xr.DataTree(xr.Dataset({"document": ("byte", content)}))
 
     with pytest.raises(InputError, match="Update bayes-prehoc"):
         load_posterior(rewritten(newer))
+    with pytest.raises(InputError, match="earlier model .* Fit the same runs again"):
+        load_posterior(rewritten(older))
     with pytest.raises(InputError, match="damaged"):
         load_posterior(rewritten(damaged))

@@ -10,12 +10,12 @@ from scipy.special import betaln
 
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.information import gauss_newton
-from bayes_prehoc.hierarchy.likelihood import alpha_of_rate, log_mean_curve
+from bayes_prehoc.hierarchy.likelihood import Shared, alpha_of_rate, log_mean_curve
 from bayes_prehoc.hierarchy.model import (
-    HYPERPARAMETERS,
     Ridge,
     color,
     hierarchical_model,
+    hyperparameters,
     outcome_noise,
     population_of,
     prior_draws,
@@ -30,7 +30,7 @@ def columns(values):
 
 
 def population(truth):
-    return population_of({name: jnp.asarray(getattr(truth, name)) for name in HYPERPARAMETERS})
+    return population_of({name: jnp.asarray(getattr(truth, name)) for name in hyperparameters("run_to_run")})
 
 
 @pytest.mark.usefixtures("float64")
@@ -81,17 +81,19 @@ def test_a_lost_jacobian_would_show(make, monkeypatch):
 def test_information_is_the_expected_curvature(make, proxy):
     """With estimates on the curve, H is close to minus the Hessian and b leads back to the curve's latents."""
     truth, data, _ = make.simulated(tasks=3, proxy=proxy, nu=4000.0, misfit=np.array(1e-3))
-    shared = (np.exp(truth.log_onset), 1e-3, float(truth.dependence))
+    shared = Shared(
+        np.exp(truth.log_onset), 1e-3, float(truth.dependence), 1e-3 * float(truth.drift), float(truth.lasting)
+    )
     z = jnp.asarray(np.stack([truth.level, truth.share, truth.rate], -1))
     noise = jnp.zeros(3)
-    on_curve = log_mean_curve(*columns(z), shared[0], noise, data.depth, proxy)
+    on_curve = log_mean_curve(*columns(z), shared.onset, noise, data.depth, proxy)
     data = data._replace(log_risk=on_curve, depth=jnp.asarray(data.depth, float), dof=jnp.asarray(data.dof, float))
-    information, linear = gauss_newton(z, *shared, noise, data, proxy)
+    information, linear = gauss_newton(z, shared, noise, data, proxy)
     back = np.linalg.solve(np.asarray(information), np.asarray(linear)[..., None])[..., 0]
     np.testing.assert_allclose(back, z, atol=2e-2)
 
     def total(z):
-        return task_log_likelihood(columns(z), *shared, noise, data, proxy).sum()
+        return task_log_likelihood(columns(z), shared, noise, data, proxy).sum()
 
     hessian = jax.hessian(total)(z)
     for t in range(3):
@@ -107,14 +109,13 @@ def test_density_of_the_model_is_prior_plus_likelihood(make):
     sites = {
         "mu_level": jnp.asarray(truth.mu_level), "mu_share": truth.mu_share, "mu_rate": truth.mu_rate,
         "tau": jnp.asarray(truth.tau), "corr_chol": jnp.eye(3), "log_onset": truth.log_onset,
-        "misfit": truth.misfit, "dependence": truth.dependence, "white": white,
+        "misfit": truth.misfit, "dependence": truth.dependence,
+        "drift": truth.drift, "lasting": truth.lasting, "white": white,
     }  # fmt: skip
     got, _ = log_density(hierarchical_model, (data, start, prior, "run_to_run", False), {}, sites)
     shared = population(truth._replace(corr_chol=np.eye(3)))
     (level, share, rate), correction = color(columns(white), shared, start, jnp.zeros(3), data, "run_to_run")
-    likelihood = task_log_likelihood(
-        (level, share, rate), np.exp(truth.log_onset), truth.misfit, truth.dependence, jnp.zeros(3), data, "run_to_run"
-    )
+    likelihood = task_log_likelihood((level, share, rate), shared.shared, jnp.zeros(3), data, "run_to_run")
     eta = 2.0  # LKJ(eta) at the identity: the normalising constant of Lewandowski et al. 2009
     log_constant = sum((2 * eta - 2 + 3 - k) * (3 - k) for k in (1, 2)) * np.log(2) + sum(
         (3 - k) * betaln(eta + (3 - k - 1) / 2, eta + (3 - k - 1) / 2) for k in (1, 2)
@@ -127,6 +128,8 @@ def test_density_of_the_model_is_prior_plus_likelihood(make):
         + stats.norm.logpdf(truth.log_onset, *prior.onset)
         + stats.halfnorm.logpdf(truth.misfit, scale=prior.misfit)
         + stats.lognorm.logpdf(truth.dependence, prior.length[1], scale=np.exp(prior.length[0]))
+        + stats.expon.logpdf(truth.drift, scale=prior.drift)
+        + stats.beta.logpdf(truth.lasting, prior.lasting, 1.0)
         - log_constant
     )
     expected = hyper + stats.norm.logpdf(white).sum() + float(correction.sum()) + float(likelihood.sum())

@@ -41,12 +41,12 @@ def around():
 
 
 def test_the_rule_is_as_fine_as_the_tasks_need(make, around):
-    """Six tasks that are well known, then sixty that are not and differ much."""
+    """Six tasks, then sixty that differ much, of many runs at three depths."""
     _, data, _ = make.simulated(tasks=6)
     asked = around(data, 0.1)
     assert np.abs(quadrature_errors(*asked, (11, 21, 21))).max() < 1e-2
     assert coarsest_rule(*asked, RULES) == RULES[0]
-    _, data, _ = make.simulated(tasks=60, nu=4.0, depths=3, tau=np.array([1.5, 2.5, 1.0]))
+    _, data, _ = make.simulated(tasks=60, nu=200.0, depths=3, tau=np.array([1.5, 3.5, 1.0]), misfit=np.array(0.03))
     asked = around(data, 0.5)
     rule = coarsest_rule(*asked, RULES)
     assert rule != RULES[0]

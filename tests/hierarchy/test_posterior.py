@@ -33,8 +33,8 @@ def test_summary_is_indexed_by_task_with_intervals(fitted):
     assert summary.loc[summary["status"] != "ok", list(FIGURES)].isna().all(axis=None)
 
 
-def test_the_curve_is_that_of_the_theory(fitted):
-    posterior, _ = fitted
+def test_the_curve_is_that_of_the_theory(with_noise):
+    posterior, _ = with_noise
     curve = posterior.curve("t2")
     depths = np.array([10.0, 80.0, 400.0])
     expected = theory.envelope(
@@ -48,16 +48,17 @@ def test_the_curve_is_that_of_the_theory(fitted):
 
 
 def test_what_new_runs_would_show_has_their_sampling_error(fitted):
-    """The ratio to U(c) is a gamma variable, up to the misfit, and neighbours in depth go together."""
+    """At the horizon, where nothing drifts, the ratio to U(c) is a gamma variable, up to the misfit, and neighbours in
+    depth go together."""
     posterior, _ = fitted
     depths = [100.0, 110.0, 400.0]
     risk = posterior.predict_risk("t0", depths)
     for n_seeds in (3, 30):
         ratio = posterior.predict_risk("t0", depths, n_seeds=n_seeds, seed=4) / risk
         k = 1 / (2 / (n_seeds - 1) + np.mean(posterior.misfit**2))
-        assert stats.kstest(ratio[:, 0], stats.gamma(k, scale=1 / k).cdf).pvalue > 1e-3
+        assert stats.kstest(ratio[:, 2], stats.gamma(k, scale=1 / k).cdf).pvalue > 1e-3
         near, far = np.corrcoef(ratio[:, 0], ratio[:, 1])[0, 1], np.corrcoef(ratio[:, 0], ratio[:, 2])[0, 1]
-        assert near > 0.6 > far
+        assert near > 0.4 > far
     again = posterior.predict_risk("t0", depths, n_seeds=3, seed=4)
     np.testing.assert_array_equal(again, posterior.predict_risk("t0", depths, n_seeds=3, seed=4))
 

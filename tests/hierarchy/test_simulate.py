@@ -1,29 +1,43 @@
 """Simulated estimates have the margins and the correlation that the likelihood says."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
+from bayes_prehoc.hierarchy.copula import chains_of, drawn_scores
+from bayes_prehoc.hierarchy.likelihood import Errors, Shared, errors_of
 from bayes_prehoc.hierarchy.model import weak_prior
-from bayes_prehoc.hierarchy.simulate import draw_log_values, draw_truth
+from bayes_prehoc.hierarchy.simulate import draw_truth, log_ratios
 
 
 def test_margins_and_correlation():
-    n, k = 20_000, np.array([1.0, 6.0, 40.0])
-    log_mean, r = np.log([2.0, 1.0, 0.5]), np.array([0.8, 0.5])
-    values = draw_log_values(jax.random.key(0), *(np.tile(v[:, None], (1, n)) for v in (log_mean, r, k)))
-    for column, (m, shape) in enumerate(zip(log_mean, k, strict=True)):
-        ratio = np.exp(values[column] - m)
-        assert stats.kstest(ratio, stats.gamma(shape, scale=1 / shape).cdf).pvalue > 1e-3
-    ranks = stats.norm.ppf(stats.rankdata(values, axis=1) / (n + 1))
-    got = np.corrcoef(ranks)
-    np.testing.assert_allclose([got[0, 1], got[1, 2], got[0, 2]], [0.8, 0.5, 0.4], atol=0.02)
+    """Two depths and the horizon, where nothing drifts, of tasks with few runs, many and very many."""
+    tasks, depth = 20_000, np.array([0.05, 0.3, 1.0])
+    shared = Shared(onset=0.01, misfit=0.4, dependence=0.9, drift=0.5, lasting=0.8)
+    for dof in (2.0, 12.0, 500.0):
+        errors = errors_of(jnp.full((3, tasks), dof), jnp.asarray(depth)[:, None], shared)
+        chains = chains_of(jnp.asarray(depth)[:, None], jnp.zeros((3, tasks)), shared, "run_to_run")
+        scores = drawn_scores(jax.random.key(0), chains, errors)
+        values = log_ratios(scores, errors)
+        variance = 0.4**2 + 0.5**2 * -np.log(depth)
+        for row, a, inverse, shift in zip(values, *errors[:3], strict=True):
+            known = stats.f(2.0 * float(a[0]), 2.0 / float(inverse[0]))
+            assert stats.kstest(np.exp(row - float(shift[0])), known.cdf).pvalue > 1e-3
+        sampling = 2.0 / dof + 4.0 / dof**2
+        parts = [0.8 * sampling * np.exp(-2.0 * np.abs(np.log(depth[:, None] / depth)) / 0.9)]
+        parts += [0.5**2 * np.minimum(-np.log(depth)[:, None], -np.log(depth)), (0.4**2 + 0.2 * sampling) * np.eye(3)]
+        expected = sum(parts) / np.sqrt(np.outer(*2 * [sampling + variance]))
+        ranks = stats.norm.ppf(stats.rankdata(values, axis=1) / (tasks + 1))
+        np.testing.assert_allclose(np.corrcoef(ranks), expected, atol=0.025)
 
 
 def test_extreme_scores_stay_finite():
-    values = draw_log_values(jax.random.key(3), np.zeros((2, 100_000)), np.full((1, 100_000), 0.999), np.float64(0.5))
-    assert np.isfinite(values).all()
+    scores = np.linspace(-8.0, 8.0, 201)[:, None, None]
+    shapes, inverses = np.array([0.5, 3.0, 750.0])[:, None], np.array([1e-20, 1e-12, 1e-6, 0.01, 1.0, 4.0])
+    values = log_ratios(scores, Errors(shapes, inverses, 0.0, 1.0, 0.0, 0.0))
+    assert np.isfinite(values).all() and np.all(np.diff(values, axis=0) > 0.0)
 
 
 @pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])

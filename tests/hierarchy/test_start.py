@@ -7,13 +7,13 @@ from bayes_prehoc.hierarchy.start import find_reference, reference_of_draws
 
 
 def test_modes_are_near_the_truth_with_many_seeds(make):
-    truth, data, _ = make.simulated(tasks=30, nu=1500.0, misfit=np.array(0.02), dependence=np.array(0.2))
+    truth, data, _ = make.simulated(tasks=30, nu=1500.0, misfit=np.array(0.02), dependence=np.array(0.2), drift=np.array(0.01))
     found = find_reference(data, weak_prior("run_to_run"), "run_to_run")
     latents = np.asarray(found.latents)
     assert np.isfinite(latents).all()
     assert np.median(np.abs(latents[:, 0] - truth.level)) < 0.1
     assert np.corrcoef(latents[:, 2], truth.rate)[0, 1] > 0.5
-    assert np.all(np.linalg.eigvalsh(found.covariance) > 0) and float(found.misfit) < 0.15
+    assert np.all(np.linalg.eigvalsh(found.covariance) > 0) and float(found.shared.misfit) < 0.15
 
 
 def test_draws_are_replaced_by_their_means(make):
@@ -25,6 +25,7 @@ def test_draws_are_replaced_by_their_means(make):
         "mu_rate": rng.normal(0, 0.1, shape), "tau": np.exp(rng.normal(0, 0.1, (*shape, 3))),
         "corr": np.broadcast_to(np.eye(3), (*shape, 3, 3)), "log_onset": rng.normal(-4, 0.1, shape),
         "misfit": np.exp(rng.normal(-2, 0.1, shape)), "dependence": np.exp(rng.normal(0, 0.1, shape)),
+        "drift": np.exp(rng.normal(-1, 0.1, shape)), "lasting": np.exp(rng.normal(-0.5, 0.1, shape)),
         "level": rng.normal([-7, -5], 0.1, (*shape, 2)), "share": rng.normal(0, 0.1, (*shape, 2)),
         "rate": rng.normal(0, 0.1, (*shape, 2)),
     }  # fmt: skip
@@ -32,4 +33,4 @@ def test_draws_are_replaced_by_their_means(make):
     np.testing.assert_allclose(made.latents, [[-7, 0, 0], [-5, 0, 0]], atol=0.05)
     np.testing.assert_allclose(made.mean, [[-6, -1, 0]] * 2, atol=0.05)
     np.testing.assert_allclose(made.covariance, np.eye(3), atol=0.06)
-    np.testing.assert_allclose([made.onset, made.misfit], np.exp([-4, -2]), rtol=0.05)
+    np.testing.assert_allclose(made.shared, np.exp([-4, -2, 0, -1, -0.5]), rtol=0.05)

@@ -32,6 +32,7 @@ class FakePosterior:
         self.statuses = statuses or {}
         self.prior = prior
         self.misfit = np.linspace(0.1, 0.3, 101)
+        self.drift = np.linspace(0.2, 0.4, 101) if self.proxy == "run_to_run" else None
 
     @property
     def proxy(self):

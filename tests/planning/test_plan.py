@@ -213,6 +213,13 @@ def test_the_misfit_is_reported_with_its_interval(make):
     assert "misfit" not in plan(make.posterior(converged=False)).assumptions
 
 
+def test_the_drift_of_a_spread_is_reported_with_its_interval(make):
+    estimates = (make.estimates("a", "run_to_run", depths=np.array([30.0, 100.0, 300.0, 1000.0])),)
+    spread = plan(make.posterior({"a": make.curve(horizon=None)}, estimates=estimates), tolerance=0.01)
+    assert "0.30 [0.21, 0.39] in log risk" in spread.assumptions["drift"]
+    assert "drift" not in plan(make.posterior()).assumptions
+
+
 def test_points_carry_their_sampling_interval(make):
     estimates = make.estimates()
     point = plan(make.posterior())["a"].points[1]

@@ -1,0 +1,77 @@
+"""What a task's risk is at other depths, and what new runs would show there, at each draw of the posterior.
+
+The drift of a spread between runs lasts: what the task's own estimates tell of it goes on to other depths. Scores are
+jointly normal (`copula`), so the drift there given the scores that were seen is normal too.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayes_prehoc.hierarchy.copula import chains_of, correlation_of_drift, correlation_of_sampling, drawn_scores
+from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.likelihood import Shared, deviation, errors_of, log_mean_curve, normal_scores
+from bayes_prehoc.hierarchy.simulate import log_ratios
+
+__all__ = ["drawn_estimates", "drawn_risk"]
+
+JITTER = 1e-9
+
+
+def drawn_risk(key, latents, shared: Shared, data: ModelData, depth, proxy: str):
+    """log of the risk over the squared scale, float64 array (J, S).
+
+    Parameters
+    ----------
+    key : PRNG key
+    latents : triple of arrays (1, S)
+    shared : Shared of arrays (1, S)
+    data : ModelData
+        Of the one task.
+    depth : array (J, 1)
+        Shares of the horizon, increasing.
+    proxy : str
+    """
+    log_mean = log_mean_curve(*latents, shared.onset, jnp.zeros((1, 1)), depth, proxy)
+    log_mean = np.asarray(log_mean, np.float64)
+    if proxy != "run_to_run":
+        return log_mean
+    drift = _drawn_drift(key, latents, shared, data, depth)
+    # As an estimate of runs without number would show it.
+    away = jnp.where(depth == 1.0, 0.5, depth)
+    errors = errors_of(jnp.full_like(away, jnp.inf), away, shared._replace(misfit=0.0))
+    return log_mean + np.where(depth == 1.0, 0.0, log_ratios(drift, errors))
+
+
+def drawn_estimates(key, latents, shared: Shared, noise, data: ModelData, depth, dof, proxy: str):
+    """log of what new runs would show, over the squared scale, float64 array (J, S).
+
+    Arguments are those of `drawn_risk`, `noise` (1, S) of the outcome set and the degrees of freedom of an estimate.
+    """
+    drift_key, score_key = jax.random.split(key)
+    log_mean = log_mean_curve(*latents, shared.onset, noise, depth, proxy)
+    errors = errors_of(jnp.full_like(log_mean, dof), depth, shared)
+    drift = _drawn_drift(drift_key, latents, shared, data, depth) if proxy == "run_to_run" else None
+    scores = drawn_scores(score_key, chains_of(depth, log_mean, shared, proxy), errors, drift)
+    return np.asarray(log_mean, np.float64) + log_ratios(scores, errors)
+
+
+def _drawn_drift(key, latents, shared: Shared, data: ModelData, depth):
+    """What lies there of the drift's chain, standard normal before anything was seen, given what was; (J, S)."""
+    seen, log_risk, dof = (part[np.asarray(data.mask[:, 0])] for part in (data.depth, data.log_risk, data.dof))
+    log_mean = log_mean_curve(*latents, shared.onset, jnp.zeros((1, 1)), seen, "run_to_run")
+    errors = errors_of(dof, seen, shared)
+    scores = np.asarray(normal_scores(deviation(log_risk, log_mean, errors), errors), np.float64)
+    sampling, drift, own = (np.asarray(part, np.float64).T for part in errors[3:])
+    at, there = (np.log(np.asarray(c, np.float64)[:, 0]) for c in (seen, depth))
+    length = np.asarray(shared.dependence, np.float64)[0][:, None, None]
+    of_scores = sampling[:, :, None] * sampling[:, None, :] * correlation_of_sampling(at[:, None], at, length)
+    of_scores += drift[:, :, None] * drift[:, None, :] * correlation_of_drift(at[:, None], at)
+    of_scores += own[:, :, None] ** 2 * np.eye(len(at))
+    across = drift[:, :, None] * correlation_of_drift(at[:, None], there)
+    gain = np.linalg.solve(of_scores + JITTER * np.eye(len(at)), across)
+    mean = np.einsum("sdj,ds->sj", gain, scores)
+    covariance = correlation_of_drift(there[:, None], there) - np.einsum("sdj,sdk->sjk", gain, across)
+    factor = np.linalg.cholesky(covariance + 1e3 * JITTER * np.eye(len(there)))
+    fresh = np.asarray(jax.random.normal(key, mean.shape), np.float64)
+    return (mean + np.einsum("sjk,sk->sj", factor, fresh)).T
