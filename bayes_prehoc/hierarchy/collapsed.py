@@ -19,6 +19,7 @@ Sources: Naylor and Smith 1982 (adaptive Gauss-Hermite quadrature), Rubin 1988 (
 """
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -28,7 +29,7 @@ from jaxtyping import Array, Float, Int
 from scipy.stats import qmc
 
 from bayes_prehoc.hierarchy import linear3
-from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.data import BY_DEPTH, BY_TASK, ModelData
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.model import (
     Hyperprior,
@@ -48,6 +49,7 @@ __all__ = [
     "draw_latents",
     "fitted_frame",
     "groups_by_depths",
+    "in_parts",
     "joined",
     "log_marginals",
     "log_marginals_of_all",
@@ -67,6 +69,8 @@ NODES_AT_ONCE = 80
 POINTS = 256
 """Points that latents are resampled among; a power of two."""
 POINTS_WIDTH = 1.3
+TOGETHER = 250
+"""Tasks whose points are computed at a time: about what caches hold."""
 MOST_GROUPS = 3
 GROUP_COST = 150
 """Estimates, padding included, whose computing costs as much as one more group does in compiling."""
@@ -147,8 +151,8 @@ def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
     for place, top in enumerate(tops):
         rows = np.flatnonzero(np.searchsorted(tops, depths) == place)
         # By NumPy: JAX would compile a program for each shape.
-        by_depth = {name: np.asarray(getattr(data, name))[:top, rows] for name in ("depth", "log_risk", "dof", "mask")}
-        by_task = {name: np.asarray(getattr(data, name))[rows] for name in ("kind", "noise", "noise_se")}
+        by_depth = {name: np.asarray(getattr(data, name))[:top, rows] for name in BY_DEPTH}
+        by_task = {name: np.asarray(getattr(data, name))[rows] for name in BY_TASK}
         groups.append(Group(rows, ModelData(**by_depth, **by_task), Frame(*(np.asarray(part)[rows] for part in frame))))
     return tuple(groups)
 
@@ -234,5 +238,28 @@ def log_marginals_of_all(
     population, noise = jax.lax.optimization_barrier((population, noise))
     found = jnp.zeros_like(noise)
     for group in groups:
-        found = found.at[group.rows].set(log_marginals(population, group, noise[group.rows], proxy, nodes, law))
+
+        def own(part, its, _):
+            return log_marginals(population, part, its, proxy, nodes, law)
+
+        found = found.at[group.rows].set(in_parts(own, group, noise[group.rows]))
     return found
+
+
+def in_parts(compute: Callable, group: Group, noise: Float[Array, " T"], key=None):
+    """What `compute(group, noise, key)` gives for all tasks, arrays (T, ...), but `TOGETHER` of them at a time.
+
+    Each part has a key of its own.
+    """
+    tasks = noise.shape[0]
+    if tasks <= TOGETHER:
+        return compute(group, noise, key)
+    count = -(-tasks // TOGETHER)
+    rows = np.resize(np.arange(tasks), (count, TOGETHER))
+    at_depths = {name: jnp.moveaxis(getattr(group.data, name)[:, rows], 1, 0) for name in BY_DEPTH}
+    at_tasks = {name: jnp.asarray(getattr(group.data, name))[rows] for name in BY_TASK}
+    frame = jax.tree.map(lambda part: jnp.asarray(part)[rows], group.frame)
+    parts = Group(jnp.asarray(rows), ModelData(**at_depths, **at_tasks), frame)
+    keys = None if key is None else jax.random.split(key, count)
+    found = jax.lax.map(lambda part: compute(*part), (parts, noise[rows], keys))
+    return jax.tree.map(lambda part: jnp.reshape(part, (-1, *part.shape[2:]))[:tasks], found)

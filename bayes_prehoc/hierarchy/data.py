@@ -13,7 +13,16 @@ from jaxtyping import Array, Bool, Float
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.risk.estimates import RiskEstimates
 
-__all__ = ["REFERENCE_DEPTH", "ModelData", "check_estimates", "metric_kinds", "model_data", "spread_depths"]
+__all__ = [
+    "BY_DEPTH",
+    "BY_TASK",
+    "REFERENCE_DEPTH",
+    "ModelData",
+    "check_estimates",
+    "metric_kinds",
+    "model_data",
+    "spread_depths",
+]
 
 REFERENCE_DEPTH = 0.2
 """c_0 as a share of the horizon, for every task."""
@@ -43,6 +52,11 @@ class ModelData(NamedTuple):
     kind: Float[Array, "T kinds"]
     noise: Float[Array, " T"]
     noise_se: Float[Array, " T"]
+
+
+BY_DEPTH = ("depth", "log_risk", "dof", "mask")
+BY_TASK = ("kind", "noise", "noise_se")
+"""Fields of `ModelData` whose first axis are the depths, and the tasks."""
 
 
 def metric_kinds(estimates: RiskEstimates) -> tuple[str, ...]:

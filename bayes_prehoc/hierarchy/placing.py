@@ -24,7 +24,7 @@ from bayes_prehoc.hierarchy.collapsed import (
     groups_by_depths,
     plain_frame,
 )
-from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.data import BY_DEPTH, BY_TASK, ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
 from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
 from bayes_prehoc.hierarchy.mixture import Mixture
@@ -33,16 +33,13 @@ from bayes_prehoc.hierarchy.target import Arguments, flat_values
 
 __all__ = ["REPRESENTATIVE", "Known", "Placed", "coarsest_rule", "next_rule", "place", "quadrature_errors"]
 
-CLIMBS = 16
-"""Starts of the search for modes."""
 START_JITTER = 0.5
-"""How far apart they are: a standard deviation, of unconstrained values."""
-EXPLORING = 2000
-"""Draws of each round of exploration."""
+"""How far apart starts of the search for modes are: a standard deviation, of unconstrained values."""
 ROUNDS = (8, 4, 4)
 """At most, before the points are placed, after the first time and after the second."""
-PLACING = 200
-"""Draws that tell where the tasks' latents lie."""
+MANY = 500
+"""Tasks from which on the population is told so well that less effort finds its posterior, and as many of them tell
+roughly where it lies."""
 REPRESENTATIVE = 24
 """Draws at which the quadrature's error is computed."""
 FINE_ENOUGH = 0.25
@@ -55,6 +52,17 @@ class Known(NamedTuple):
     reference: Reference
     proposal: Mixture | None = None
     too_coarse: int = 0
+
+
+class Effort(NamedTuple):
+    """Starts of the search for modes, draws of each round of exploration, and draws that tell where latents lie."""
+
+    climbs: int
+    exploring: int
+    placing: int
+
+
+FEW_TASKS, MANY_TASKS = Effort(16, 2000, 200), Effort(4, 500, 100)
 
 
 class Placed(NamedTuple):
@@ -93,13 +101,14 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
     latents_key, rng_key = jax.random.split(key)
     rng = generator(rng_key)
     target = evaluator.target
+    effort = FEW_TASKS if data.kind.shape[0] < MANY else MANY_TASKS
 
     def arguments_at(frame: Frame) -> Arguments:
         return Arguments.by_rule(groups_by_depths(data, frame), data, RULES[0])
 
     def moved(frame: Frame, found: Weighted):
         """The frame that draws of the hyperparameters call for, and the draws."""
-        points = target.points(found.resampled(rng, PLACING), data)
+        points = target.points(found.resampled(rng, effort.placing), data)
         latents = reference_of_draws(evaluator.sites(latents_key, points, arguments_at(frame)), data).latents
         sites = evaluator.sites(latents_key, points, arguments_at(frame._replace(start=latents)))
         return fitted_frame(latents, sites["white"]), points
@@ -110,13 +119,13 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
             def log_p(x):
                 return evaluator.densities(target.points(x, data), arguments).total
 
-            found = population(rng, proposal, log_p, EXPLORING, rounds)
+            found = population(rng, proposal, log_p, effort.exploring, rounds)
             bar.update()
             return found
 
         frame = plain_frame(known.reference.latents)
         arguments = arguments_at(frame)
-        proposal = known.proposal or _first_proposal(rng, evaluator, known.reference, arguments)
+        proposal = known.proposal or _first_proposal(rng, evaluator, known.reference, arguments, effort.climbs)
         bar.update()
         found = explored(proposal, arguments, ROUNDS[0])
 
@@ -132,12 +141,27 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
     return Placed(arguments, rule, found)
 
 
-def _first_proposal(rng, evaluator: Evaluator, reference: Reference, arguments: Arguments) -> Mixture:
-    target = evaluator.target
+def _first_proposal(rng, evaluator: Evaluator, reference: Reference, arguments: Arguments, climbs: int) -> Mixture:
+    target, tasks = evaluator.target, arguments.data.kind.shape[0]
     center = flat_values(reference, target.prior, target.proxy, arguments.data)
-    starts = center + START_JITTER * rng.normal(size=(CLIMBS, len(center)))
+    starts = center + START_JITTER * rng.normal(size=(climbs, len(center)))
 
-    def log_p(x):
-        return evaluator.densities(target.points(x, arguments.data), arguments, each=map).total
+    def modes(starts, arguments) -> Mixture | None:
+        def log_p(x):
+            return evaluator.densities(target.points(x, arguments.data), arguments, each=map).total
 
-    return find_modes(starts, log_p, evaluator.pool.map) or wide_mixture(center, START_JITTER)
+        return find_modes(starts, log_p, evaluator.pool.map)
+
+    if tasks >= MANY:
+        rough = modes(starts, _some_of(arguments, reference))
+        starts = starts[:1] if rough is None else rough.mean
+    return modes(starts, arguments) or wide_mixture(center, START_JITTER)
+
+
+def _some_of(arguments: Arguments, reference: Reference) -> Arguments:
+    """`MANY` of the tasks."""
+    rows = np.linspace(0, arguments.data.kind.shape[0] - 1, MANY).astype(int)
+    at_depths = {name: np.asarray(getattr(arguments.data, name))[:, rows] for name in BY_DEPTH}
+    at_tasks = {name: np.asarray(getattr(arguments.data, name))[rows] for name in BY_TASK}
+    data = ModelData(**at_depths, **at_tasks)
+    return Arguments(groups_by_depths(data, plain_frame(reference.latents[rows])), data, arguments.blocks)

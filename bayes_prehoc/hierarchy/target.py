@@ -33,6 +33,7 @@ from bayes_prehoc.hierarchy.collapsed import (
     Group,
     Nodes,
     draw_latents,
+    in_parts,
     joined,
     log_marginals_of_all,
     quadrature,
@@ -146,7 +147,11 @@ class Target:
         tasks = noise.shape[0]
         white, latents, effective = jnp.zeros((tasks, 3)), jnp.zeros((tasks, 3)), jnp.zeros(tasks)
         for own, group in zip(jax.random.split(key, len(groups)), groups, strict=True):
-            drawn = draw_latents(own, population_of(sites), group, noise[group.rows], self.proxy, law=self.law)
+
+            def drawn_of(part, its, key):
+                return draw_latents(key, population_of(sites), part, its, self.proxy, law=self.law)
+
+            drawn = in_parts(drawn_of, group, noise[group.rows], own)
             white, latents, effective = (
                 whole.at[group.rows].set(part) for whole, part in zip((white, latents, effective), drawn, strict=True)
             )

@@ -43,7 +43,7 @@ def test_the_posterior_is_that_of_the_model():
         for i in range(SIMULATIONS)
     ]
     found = uniformity([one.ranks for one in ranked])
-    assert "log_likelihood" in found.index and len(found) == 16
+    assert "log_likelihood" in found.index and len(found) == 18
     assert found["passed"].all(), found
     assert sum(bool(one.failed) for one in ranked) <= 2
 

@@ -142,6 +142,22 @@ def test_groups_leave_the_marginals_as_they_are(make, monkeypatch):
         np.testing.assert_allclose(found, padded[group.rows], rtol=1e-4, atol=1e-4)
 
 
+def test_many_tasks_are_computed_in_parts(make, monkeypatch):
+    truth, data, _ = make.simulated(tasks=10)
+    start = jnp.asarray(np.stack([truth.level, truth.share, truth.rate], -1), jnp.float32)
+    groups = collapsed.groups_by_depths(data, collapsed.plain_frame(start))
+    arguments = (population(truth), groups, jnp.zeros(10), "run_to_run", nodes_of(collapsed.RULES[0]))
+    together = collapsed.log_marginals_of_all(*arguments)
+    monkeypatch.setattr(collapsed, "TOGETHER", 4)
+    np.testing.assert_allclose(collapsed.log_marginals_of_all(*arguments), together, rtol=1e-5, atol=1e-5)
+
+    def draws(group, noise, key):
+        return jax.random.normal(key, noise.shape)
+
+    keyed = collapsed.in_parts(draws, groups[0], jnp.zeros(10), jax.random.key(0))
+    assert keyed.shape == (10,) and len(np.unique(keyed)) == 10
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
 def test_hyperparameters_are_those_of_nuts_on_all_latents(make, proxy):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from bayes_prehoc.hierarchy import placing
 from bayes_prehoc.hierarchy.collapsed import RULES, groups_by_depths, plain_frame
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.mixture import draw
@@ -51,6 +52,17 @@ def test_the_rule_is_as_fine_as_the_tasks_need(make, around):
     rule = coarsest_rule(*asked, RULES)
     assert rule != RULES[0]
     assert quadrature_errors(*asked, rule).sum(axis=1).std() <= FINE_ENOUGH
+
+
+def test_many_tasks_are_found_by_way_of_some(placed, monkeypatch):
+    """With less effort, the same posterior: means within half a standard deviation."""
+    evaluator, data, (_, _, found) = placed
+    monkeypatch.setattr(placing, "MANY", 4)
+    known = placing.Known(find_reference(data, evaluator.target.prior, evaluator.target.proxy))
+    other = placing.place(jax.random.key(3), known, evaluator, data).found
+    assert len(other.x) < len(found.x) and other.effective > 100
+    means = [own.weight @ own.x for own in (found, other)]
+    assert np.all(np.abs(means[0] - means[1]) < 0.5 * np.sqrt(np.diag(found.covariance())))
 
 
 def test_the_finest_rule_is_never_left_out():

@@ -7,7 +7,9 @@ from bayes_prehoc.hierarchy.start import find_reference, reference_of_draws
 
 
 def test_modes_are_near_the_truth_with_many_seeds(make):
-    truth, data, _ = make.simulated(tasks=30, nu=1500.0, misfit=np.array(0.02), dependence=np.array(0.2), drift=np.array(0.01))
+    truth, data, _ = make.simulated(
+        tasks=30, nu=1500.0, misfit=np.array(0.02), dependence=np.array(0.2), drift=np.array(0.01)
+    )
     found = find_reference(data, weak_prior("run_to_run"), "run_to_run")
     latents = np.asarray(found.latents)
     assert np.isfinite(latents).all()

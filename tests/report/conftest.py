@@ -55,6 +55,7 @@ class MadeUpPosterior:
     def __init__(self, tasks, *, proxy="conditional", converged=True, set_aside=()):
         self.proxy, self.converged, self.prior = proxy, converged, "weak prior"
         self.misfit = np.linspace(0.1, 0.3, 101)
+        self.drift = np.linspace(0.2, 0.4, 101) if proxy == "run_to_run" else None
         self.tasks = tuple(t.name for t in tasks)
         self._status = {t.name: t.status for t in tasks}
         pairs = [_made_up(t, proxy) for t in tasks]
