@@ -210,7 +210,7 @@ def figures(size: Size, frame: pd.DataFrame, judged: bool) -> list[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--size", choices=SIZES, default="smoke")
-    parser.add_argument("--seen", type=int, action="append", metavar="N", help="runs seen, instead of those of the size")
+    parser.add_argument("--seen", type=int, action="append", metavar="N", help="runs seen; default those of the size")
     parser.add_argument("--splits", type=int, metavar="N", help="instead of those of the size")
     parser.add_argument("--store", type=Path, metavar="FILE", help="keep the suite's runs here, and go on from it")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="store forecasts here, and go on from them")
