@@ -73,7 +73,8 @@ def test_identical_tasks(make, proxy):
 @pytest.mark.slow
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_one_wild_task_among_fifty(make, proxy):
-    """Three thousand times the risk of any other: its own level is told, and the others' hardly move."""
+    """Three thousand times the risk of any other: its own level is told. The others, whose population is wider now and
+    draws them less together, move by less than a standard deviation, half of them by less than half of one."""
     _, _, estimates = make.simulated(tasks=50, proxy=proxy)
     wild = dataclasses.replace(estimates.tasks[0], risk=estimates.tasks[0].risk * np.exp(8.0))
     without = fit(dataclasses.replace(estimates, tasks=estimates.tasks[1:]))
@@ -83,7 +84,7 @@ def test_one_wild_task_among_fifty(make, proxy):
     nearest = np.abs(np.log(wild.depths / (0.2 * wild.horizon))).argmin()
     assert np.mean(after[0]) == pytest.approx(np.log(wild.risk[nearest]), abs=1.0)
     moved = np.abs(after[1:].mean(axis=1) - before.mean(axis=1)) / before.std(axis=1)
-    assert np.median(moved) < 0.25 and moved.max() < 1.0
+    assert np.median(moved) < 0.5 and moved.max() < 1.0
 
 
 def test_dense_depths_are_thinned_evenly(make):
