@@ -18,9 +18,9 @@ from scipy import stats
 from bayes_prehoc.hierarchy.checks import Check
 from bayes_prehoc.hierarchy.copula import chains_of, whitened
 from bayes_prehoc.hierarchy.data import model_data
-from bayes_prehoc.hierarchy.labels import OF_POPULATION, shared_sites
-from bayes_prehoc.hierarchy.likelihood import Shared, deviation, errors_of, log_mean_curve, normal_scores
-from bayes_prehoc.hierarchy.model import LATENTS
+from bayes_prehoc.hierarchy.labels import OF_POPULATION
+from bayes_prehoc.hierarchy.likelihood import deviation, errors_of, log_mean_curve, normal_scores
+from bayes_prehoc.hierarchy.model import LATENTS, shared_of, shared_sites
 from bayes_prehoc.risk.estimates import RiskEstimates
 
 __all__ = ["fit_of_law", "misfit_p_values", "sensitivity_to_prior"]
@@ -66,7 +66,7 @@ def misfit_p_values(sites, estimates: RiskEstimates) -> Float[np.ndarray, " T"]:
     Parameters
     ----------
     sites : mapping from site to array (S, ...)
-        Latents (S, T), `labels.shared_sites` (S,) or (S, T), and `noise` (S, T) where there is any.
+        Latents (S, T), `model.shared_sites` (S,) or (S, T), and `noise` (S, T) where there is any.
     estimates : RiskEstimates
     """
     draws, tasks = sites["level"].shape
@@ -81,16 +81,14 @@ def _p_values(sites, estimates, rows):
     of_depths = (data.depth, data.log_risk, data.dof, data.mask)
     depth, log_risk, dof, mask = (jnp.asarray(part)[..., None] for part in of_depths)
     latents = (jnp.asarray(sites[name][:, rows].T) for name in LATENTS)
-    onset, *others = (jnp.asarray(_by_task(sites[name], rows)) for name in shared_sites(some.proxy))
-    shared = Shared(jnp.exp(onset), *others)
+    shared = shared_of({name: jnp.asarray(_by_task(sites[name], rows)) for name in shared_sites(some.proxy)})
     noise = jnp.asarray(sites["noise"][:, rows].T) if "noise" in sites else jnp.zeros((1, 1))
     log_mean = log_mean_curve(*latents, shared.onset, noise, depth, some.proxy)
     errors = errors_of(dof, depth, shared)
     scores = normal_scores(deviation(log_risk, log_mean, errors), errors)
     independent = whitened(scores, chains_of(depth, log_mean, shared, some.proxy), errors, mask).scores
-    return stats.chi2.sf(
-        np.sum(np.asarray(independent, np.float64) ** 2, axis=0), np.sum(data.mask, axis=0)[:, None]
-    ).mean(axis=1)
+    squares = np.sum(np.asarray(independent, np.float64) ** 2, axis=0)
+    return stats.chi2.sf(squares, np.sum(data.mask, axis=0)[:, None]).mean(axis=1)
 
 
 def _by_task(values, rows):

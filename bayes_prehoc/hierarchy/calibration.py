@@ -20,9 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from bayes_prehoc.hierarchy.inference import sample
-from bayes_prehoc.hierarchy.labels import shared_sites
-from bayes_prehoc.hierarchy.likelihood import Shared
-from bayes_prehoc.hierarchy.model import LATENTS, task_log_likelihood, weak_prior
+from bayes_prehoc.hierarchy.model import LATENTS, shared_of, shared_sites, task_log_likelihood, weak_prior
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 
 __all__ = ["RANKS", "Design", "Ranked", "rank_of_truth", "uniformity"]
@@ -90,8 +88,7 @@ def _quantities(sites, data, proxy):
         found[f"corr_{LATENTS[j]}_{LATENTS[i]}"] = sites["corr"][:, i, j]
     found |= {name: sites[name][:, 0] for name in LATENTS}
     latents = tuple(jnp.asarray(sites[name].T, jnp.float32) for name in LATENTS)
-    onset, *others = (jnp.asarray(sites[name], jnp.float32)[None] for name in names)
-    shared = Shared(jnp.exp(onset), *others)
+    shared = shared_of({name: jnp.asarray(sites[name], jnp.float32)[None] for name in names})
     by_task = task_log_likelihood(latents, shared, jnp.zeros(len(data.noise)), data, proxy)
     found["log_likelihood"] = np.asarray(by_task, np.float64).sum(axis=0)
     return found

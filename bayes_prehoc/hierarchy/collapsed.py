@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int
 from scipy.stats import qmc
 
 from bayes_prehoc.hierarchy import linear3
-from bayes_prehoc.hierarchy.data import BY_DEPTH, BY_TASK, ModelData
+from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.model import (
     Hyperprior,
@@ -147,13 +147,12 @@ def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
             padded = tops[np.searchsorted(tops, depths)].sum()
             best = min(best, (padded + GROUP_COST * count, tuple(tops)))
     tops = np.array(best[1])
+    # By NumPy: JAX would compile a program for each shape.
+    data, frame = jax.tree.map(np.asarray, (data, frame))
     groups = []
     for place, top in enumerate(tops):
         rows = np.flatnonzero(np.searchsorted(tops, depths) == place)
-        # By NumPy: JAX would compile a program for each shape.
-        by_depth = {name: np.asarray(getattr(data, name))[:top, rows] for name in BY_DEPTH}
-        by_task = {name: np.asarray(getattr(data, name))[rows] for name in BY_TASK}
-        groups.append(Group(rows, ModelData(**by_depth, **by_task), Frame(*(np.asarray(part)[rows] for part in frame))))
+        groups.append(Group(rows, data.taken(rows, top), jax.tree.map(lambda part, rows=rows: part[rows], frame)))
     return tuple(groups)
 
 
@@ -256,10 +255,8 @@ def in_parts(compute: Callable, group: Group, noise: Float[Array, " T"], key=Non
         return compute(group, noise, key)
     count = -(-tasks // TOGETHER)
     rows = np.resize(np.arange(tasks), (count, TOGETHER))
-    at_depths = {name: jnp.moveaxis(getattr(group.data, name)[:, rows], 1, 0) for name in BY_DEPTH}
-    at_tasks = {name: jnp.asarray(getattr(group.data, name))[rows] for name in BY_TASK}
-    frame = jax.tree.map(lambda part: jnp.asarray(part)[rows], group.frame)
-    parts = Group(jnp.asarray(rows), ModelData(**at_depths, **at_tasks), frame)
+    frame = jax.tree.map(lambda part: part[rows], group.frame)
+    parts = Group(rows, group.data.taken(rows), frame)
     keys = None if key is None else jax.random.split(key, count)
     found = jax.lax.map(lambda part: compute(*part), (parts, noise[rows], keys))
     return jax.tree.map(lambda part: jnp.reshape(part, (-1, *part.shape[2:]))[:tasks], found)

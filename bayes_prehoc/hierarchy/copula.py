@@ -141,7 +141,7 @@ def copula_log_density(
 def drawn_scores(key, chains: Chains, errors: Errors, drift=None) -> Float[np.ndarray, "D ..."]:
     """Scores of estimates from the copula, float64; their drift is given or drawn too."""
     known = [None if part is None else np.asarray(part, np.float64) for part in chains]
-    loadings = [np.asarray(part, np.float64) for part in errors[3:]]
+    loadings = [np.asarray(part, np.float64) for part in (errors.sampling, errors.drift, errors.own)]
     shape = np.broadcast_shapes(*(part.shape[1:] for part in (*known, *loadings) if part is not None))
     parts = np.array(jax.random.normal(key, (3, len(loadings[0]), *shape)), np.float64)
     for part, chain in zip(parts, known, strict=False):

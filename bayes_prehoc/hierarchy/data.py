@@ -14,8 +14,7 @@ from bayes_prehoc.errors import InputError
 from bayes_prehoc.risk.estimates import RiskEstimates
 
 __all__ = [
-    "BY_DEPTH",
-    "BY_TASK",
+    "MOST_DEPTHS",
     "REFERENCE_DEPTH",
     "ModelData",
     "check_estimates",
@@ -53,10 +52,17 @@ class ModelData(NamedTuple):
     noise: Float[Array, " T"]
     noise_se: Float[Array, " T"]
 
+    def taken(self, rows, most: int | None = None) -> "ModelData":
+        """Of the tasks in these rows, and of at most so many depths; rows (P, n) give P such, along a first axis."""
 
-BY_DEPTH = ("depth", "log_risk", "dof", "mask")
-BY_TASK = ("kind", "noise", "noise_se")
-"""Fields of `ModelData` whose first axis are the depths, and the tasks."""
+        def of_depths(values):
+            found = values[:most, rows]
+            return found.swapaxes(0, 1) if np.ndim(rows) == 2 else found
+
+        def of_tasks(values):
+            return values[rows]
+
+        return ModelData(*map(of_depths, self[:4]), *map(of_tasks, self[4:]))
 
 
 def metric_kinds(estimates: RiskEstimates) -> tuple[str, ...]:

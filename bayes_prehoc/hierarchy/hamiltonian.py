@@ -73,25 +73,32 @@ def trajectory(
         Leapfrog steps.
     """
     momentum = rng.normal(size=state.point.shape)
-    before = 0.5 * np.sum(momentum**2, axis=1) - state.log_p
-    point, log_p, slope = state
+    point, (log_p, slope) = state.point, _supported(state.log_p, state.slope)
+    before = 0.5 * np.sum(momentum**2, axis=1) - log_p
     for _ in range(number):
         momentum = momentum + 0.5 * step * scale.into(slope)
         point = point + step * scale.out(momentum)
-        log_p, slope = (np.asarray(part, np.float64) for part in gradients(point))
-        # A chain that left the support goes on straight and is rejected.
-        lost = ~(np.isfinite(log_p) & np.isfinite(slope).all(axis=1))
-        log_p, slope = np.where(lost, -np.inf, log_p), np.where(lost[:, None], 0.0, slope)
+        # A chain that left the support goes on straight and is rejected; one that comes in from outside is not.
+        log_p, slope = _supported(*gradients(point))
         momentum = momentum + 0.5 * step * scale.into(slope)
     after = 0.5 * np.sum(momentum**2, axis=1) - log_p
-    accept_prob = np.exp(np.minimum(before - after, 0.0))
+    with np.errstate(invalid="ignore"):  # from outside to outside
+        accept_prob = np.where(after < np.inf, np.exp(np.minimum(before - after, 0.0)), 0.0)
     taken = rng.random(len(point)) < accept_prob
 
     def chosen(new, old):
         return np.where(taken.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    moved = Moved(accept_prob, ~(after - before <= DIVERGED), np.where(taken, after, before))
+    with np.errstate(invalid="ignore"):
+        moved = Moved(accept_prob, ~(after - before <= DIVERGED), np.where(taken, after, before))
     return State(*map(chosen, (point, log_p, slope), state)), moved
+
+
+def _supported(log_p, slope):
+    """Log densities and slopes, of no density and level where they are not numbers."""
+    log_p, slope = np.asarray(log_p, np.float64), np.asarray(slope, np.float64)
+    lost = ~(np.isfinite(log_p) & np.isfinite(slope).all(axis=1))
+    return np.where(lost, -np.inf, log_p), np.where(lost[:, None], 0.0, slope)
 
 
 class StepSize:

@@ -6,19 +6,13 @@ import xarray as xr
 
 from bayes_prehoc.hierarchy.data import metric_kinds, model_data
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
-from bayes_prehoc.hierarchy.model import LATENTS
+from bayes_prehoc.hierarchy.model import LATENTS, shared_sites
 from bayes_prehoc.risk.estimates import RiskEstimates
 
-__all__ = ["OF_POPULATION", "labelled", "shared_sites"]
+__all__ = ["OF_POPULATION", "labelled"]
 
 OF_POPULATION = {"mu_level": ["metric_kind"], "tau": ["latent"], "corr": ["latent", "latent_"]}
 """Dimensions of the hyperparameters that have any."""
-_SHARED = ("log_onset", "misfit", "dependence")
-
-
-def shared_sites(proxy: str) -> tuple[str, ...]:
-    """Hyperparameters that a task's estimates depend on; after an update each task has draws of its own."""
-    return (*_SHARED, "drift", "lasting") if proxy == "run_to_run" else _SHARED
 
 
 def labelled(sites, statistics, estimates: RiskEstimates, **groups) -> xr.DataTree:
@@ -27,7 +21,7 @@ def labelled(sites, statistics, estimates: RiskEstimates, **groups) -> xr.DataTr
     Parameters
     ----------
     sites, statistics : mappings from name to array (chains, draws, ...)
-        What is one number for all tasks may be one for each.
+        What is one number for all tasks may be one for each: after an update those at `model.shared_sites`.
     estimates : RiskEstimates
     **groups : mappings from name to array (chains, draws) or (chains, draws, T)
     """

@@ -54,8 +54,8 @@ SHIFT = 6
 SMALLEST_FLOOR = 1e-30
 LARGEST, FARTHEST = 60.0, 1000.0
 NEAR = 0.2
-SMALLEST_MISFIT = 1e-20
-"""1 / b of what has no misfit."""
+SMALLEST_MISFIT = 1e-16
+"""1 / b of what has no misfit; its square is a number in single precision still, which slopes divide by."""
 
 
 class Shared(NamedTuple):

@@ -63,6 +63,8 @@ __all__ = [
     "prior_draws",
     "sampled_noise",
     "sampled_population",
+    "shared_of",
+    "shared_sites",
     "task_log_likelihood",
     "weak_prior",
 ]
@@ -71,14 +73,18 @@ LATENTS = ("level", "share", "rate")
 PRIOR_SAMPLE = 20_000
 MOST_MISFIT = 1.0
 """Beyond, an estimate tells its risk to no better than a factor of three however many its degrees of freedom."""
-_OF_ALL = ("mu_level", "mu_share", "mu_rate", "tau", "corr_chol", "log_onset", "misfit", "dependence")
+_OF_LATENTS = ("mu_level", "mu_share", "mu_rate", "tau", "corr_chol")
+_OF_ESTIMATES = ("log_onset", "misfit", "dependence")
 
-_LIKE_SHARED = Shared._fields[1:]
+
+def shared_sites(proxy: str) -> tuple[str, ...]:
+    """Sites of what tasks share that their estimates depend on; of a spread between runs there are two more."""
+    return (*_OF_ESTIMATES, "drift", "lasting") if proxy == "run_to_run" else _OF_ESTIMATES
 
 
 def hyperparameters(proxy: str) -> tuple[str, ...]:
-    """Sites of the hyperparameters; of a spread between runs there are two more."""
-    return (*_OF_ALL, "drift", "lasting") if proxy == "run_to_run" else _OF_ALL
+    """Sites of the hyperparameters: of the latents' population, and `shared_sites`."""
+    return (*_OF_LATENTS, *shared_sites(proxy))
 
 
 class Hyperprior(NamedTuple):
@@ -244,8 +250,14 @@ def population_of(sites) -> Population:
         mu_share=sites["mu_share"],
         mu_rate=sites["mu_rate"],
         scale=sites["tau"][:, None] * sites["corr_chol"],
-        shared=Shared(jnp.exp(sites["log_onset"]), *(sites[name] for name in _LIKE_SHARED if name in sites)),
+        shared=shared_of(sites),
     )
+
+
+def shared_of(sites) -> Shared:
+    """What tasks share, from values at `shared_sites`."""
+    there = {name: sites[name] for name in Shared._fields if name in sites}
+    return Shared(jnp.exp(sites["log_onset"]), **there)
 
 
 def sampled_noise(data: ModelData, with_noise: bool) -> Float[Array, " T"]:

@@ -24,7 +24,7 @@ from bayes_prehoc.hierarchy.collapsed import (
     groups_by_depths,
     plain_frame,
 )
-from bayes_prehoc.hierarchy.data import BY_DEPTH, BY_TASK, ModelData
+from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
 from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
 from bayes_prehoc.hierarchy.mixture import Mixture
@@ -161,7 +161,5 @@ def _first_proposal(rng, evaluator: Evaluator, reference: Reference, arguments: 
 def _some_of(arguments: Arguments, reference: Reference) -> Arguments:
     """`MANY` of the tasks."""
     rows = np.linspace(0, arguments.data.kind.shape[0] - 1, MANY).astype(int)
-    at_depths = {name: np.asarray(getattr(arguments.data, name))[:, rows] for name in BY_DEPTH}
-    at_tasks = {name: np.asarray(getattr(arguments.data, name))[rows] for name in BY_TASK}
-    data = ModelData(**at_depths, **at_tasks)
+    data = jax.tree.map(np.asarray, arguments.data).taken(rows)
     return Arguments(groups_by_depths(data, plain_frame(reference.latents[rows])), data, arguments.blocks)

@@ -19,9 +19,8 @@ from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.advice import fit_of_law, misfit_p_values, sensitivity_to_prior
 from bayes_prehoc.hierarchy.checks import CENTRAL, Check, bits_learned
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, model_data
-from bayes_prehoc.hierarchy.labels import shared_sites
-from bayes_prehoc.hierarchy.likelihood import Shared, alpha_of_rate
-from bayes_prehoc.hierarchy.model import LATENTS, Hyperprior, prior_draws
+from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
+from bayes_prehoc.hierarchy.model import LATENTS, Hyperprior, prior_draws, shared_of, shared_sites
 from bayes_prehoc.hierarchy.predict import drawn_estimates, drawn_risk
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
@@ -224,8 +223,7 @@ class Posterior:
         depth = depth[:, None]
         data = model_data(RiskEstimates(self.proxy, (estimates,)))
         latents = tuple(jnp.asarray(self._flat(name)[:, row])[None] for name in LATENTS)
-        onset, *others = (jnp.asarray(self._shared(name, row))[None] for name in shared_sites(self.proxy))
-        shared = Shared(jnp.exp(onset), *others)
+        shared = shared_of({name: jnp.asarray(self._shared(name, row))[None] for name in shared_sites(self.proxy)})
         key = jax.random.key(seed)
         if n_seeds is None:
             return np.exp(drawn_risk(key, latents, shared, data, depth, self.proxy)).T * estimates.scale**2

@@ -62,7 +62,7 @@ def _drawn_drift(key, latents, shared: Shared, data: ModelData, depth):
     log_mean = log_mean_curve(*latents, shared.onset, jnp.zeros((1, 1)), seen, "run_to_run")
     errors = errors_of(dof, seen, shared)
     scores = np.asarray(normal_scores(deviation(log_risk, log_mean, errors), errors), np.float64)
-    sampling, drift, own = (np.asarray(part, np.float64).T for part in errors[3:])
+    sampling, drift, own = (np.asarray(part, np.float64).T for part in (errors.sampling, errors.drift, errors.own))
     at, there = (np.log(np.asarray(c, np.float64)[:, 0]) for c in (seen, depth))
     length = np.asarray(shared.dependence, np.float64)[0][:, None, None]
     of_scores = sampling[:, :, None] * sampling[:, None, :] * correlation_of_sampling(at[:, None], at, length)

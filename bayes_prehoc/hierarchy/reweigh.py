@@ -41,8 +41,7 @@ from bayes_prehoc.hierarchy.collapsed import (
 )
 from bayes_prehoc.hierarchy.data import ModelData, model_data
 from bayes_prehoc.hierarchy.evaluator import generator
-from bayes_prehoc.hierarchy.labels import shared_sites
-from bayes_prehoc.hierarchy.model import Population, central_noise, outcome_noise, population_of
+from bayes_prehoc.hierarchy.model import Population, central_noise, outcome_noise, population_of, shared_sites
 from bayes_prehoc.hierarchy.start import POSITIVE, task_modes
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 from bayes_prehoc.runs.trajectories import SetAside
@@ -76,7 +75,7 @@ class Updated(NamedTuple):
     Attributes
     ----------
     sites : mapping from site to array (S, T)
-        Latents, `labels.shared_sites` and `noise`.
+        Latents, `model.shared_sites` and `noise`.
     estimates : RiskEstimates
         Those of the T tasks; the others are set aside with the reason.
     k_hat, effective : arrays (T,)

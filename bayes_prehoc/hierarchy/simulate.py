@@ -1,8 +1,8 @@
 r"""Draw tasks and their estimates from the model itself, with the truth that made them.
 
-Hyperparameters from the hyperprior, latents from their population, estimates from the margins tied by
-the Gaussian copula: what the model believes, so that its posterior can be held against the truth. A score s is turned
-into its margin through the inverse of the distribution function at Phi(s).
+Hyperparameters from the hyperprior, latents from their population, estimates from the margins tied by the Gaussian
+copula: what the model believes, so that its posterior can be held against the truth. A score s is turned into its
+margin through the inverse of the distribution function at Phi(s).
 
 Source: Talts et al. 2018 (simulation-based calibration).
 """
@@ -28,8 +28,10 @@ NO_MISFIT = 1e-9
 
 
 class Truth(NamedTuple):
-    """Hyperparameters and latents, named and shaped as the sites of the model; float64 arrays. A drift of 0 is none,
-    and a lasting share of 1 all."""
+    """Hyperparameters and latents, named and shaped as the sites of the model; float64 arrays.
+
+    A drift of 0 is none, a lasting share of 1 all: so it is for the proxies of remaining risk.
+    """
 
     mu_level: np.ndarray
     mu_share: np.ndarray
@@ -106,10 +108,9 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None, 
     score_key, noise_key = jax.random.split(key)
     true_noise, noise_se = (np.zeros(len(depth)), np.zeros(len(depth))) if noise is None else map(np.asarray, noise)
     latents = [jnp.asarray(v) for v in (truth.level, truth.share, truth.rate)]
-    depth, dof = np.asarray(depth).T, np.asarray(dof).T
+    depth, dof = jnp.asarray(depth).T, jnp.asarray(dof).T
     shared = (np.exp(truth.log_onset), truth.misfit, truth.dependence, truth.drift, truth.lasting)
     shared = Shared(*map(jnp.asarray, shared))
-    depth, dof = jnp.asarray(depth), jnp.asarray(dof)
     log_mean = log_mean_curve(*latents, shared.onset, jnp.asarray(true_noise), depth, proxy, law)
     errors, chains = errors_of(dof, depth, shared), chains_of(depth, log_mean, shared, proxy)
     log_risk = np.asarray(log_mean, np.float64) + log_ratios(drawn_scores(score_key, chains, errors), errors)
@@ -121,7 +122,7 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None, 
 
 def log_ratios(scores, errors: Errors) -> np.ndarray:
     """Logarithms of estimates over their curve, from their scores; float64 arrays (D, ...)."""
-    parts = (scores, *errors[:3])
+    parts = (scores, errors.shape, errors.inverse_shape, errors.shift)
     scores, shape, inverse, shift = np.broadcast_arrays(*(np.asarray(part, np.float64) for part in parts))
     below = special.ndtr(-np.abs(scores))
     sure, misfit = inverse < NO_MISFIT, np.maximum(inverse, NO_MISFIT)

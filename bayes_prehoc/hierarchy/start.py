@@ -29,6 +29,7 @@ NEWTON_STEPS = 12
 STEP_SIZES = (1.0, 0.5, 0.2, 0.05, 0.0)
 LONGEST_MOVE = 3.0
 POSITIVE = ("tau", "misfit", "dependence", "drift", "lasting")
+"""Sites whose means are geometric."""
 PRIOR_TASKS = 5.0
 """Weight of the prior in the population's covariance, in tasks."""
 
@@ -42,8 +43,8 @@ class Reference(NamedTuple):
     shared: Shared
 
 
-def _values(prior: Hyperprior, proxy: str) -> list[tuple[str, ...] | np.ndarray]:
-    """Fields of `Shared` that are moved together, each with the values (N, fields) to move to."""
+def _values(prior: Hyperprior, proxy: str) -> dict[tuple[str, ...], np.ndarray]:
+    """Values (N, fields) to move to, by the fields of `Shared` that are moved together."""
     onsets = np.exp(prior.onset[0] + prior.onset[1] * np.array([-1.5, -0.75, 0.0, 0.75, 1.5]))
     misfits = prior.misfit * np.array([0.05, 0.15, 0.3, 0.6, 1.0, 1.7, 2.5])
     if proxy == "run_to_run":
@@ -52,17 +53,20 @@ def _values(prior: Hyperprior, proxy: str) -> list[tuple[str, ...] | np.ndarray]
         lasting = np.array([0.1, 0.3, 0.5, 0.7, 0.85, 0.95])
     else:
         dependences, drifts, lasting = np.array([0.6, 0.75, 0.85, 0.92, 0.97]), np.zeros(1), np.ones(1)
-    apart = np.array(list(itertools.product(misfits, drifts)))
-    together = {("onset",): onsets[:, None], ("misfit", "drift"): apart}
-    together |= {("dependence",): dependences[:, None], ("lasting",): lasting[:, None]}
-    return [(fields, values.astype(np.float32)) for fields, values in together.items()]
+    by_fields = {
+        ("onset",): onsets[:, None],
+        ("misfit", "drift"): np.array(list(itertools.product(misfits, drifts))),
+        ("dependence",): dependences[:, None],
+        ("lasting",): lasting[:, None],
+    }
+    return {fields: values.astype(np.float32) for fields, values in by_fields.items()}
 
 
 def _moves(shared: Shared, values) -> Shared:
     """All that one move leads to, arrays (N,)."""
     parts = [
         {name: jnp.full(len(to), own) for name, own in shared._asdict().items()} | dict(zip(fields, to.T, strict=True))
-        for fields, to in values
+        for fields, to in values.items()
     ]
     return Shared(**{name: jnp.concatenate([part[name] for part in parts]) for name in Shared._fields})
 

@@ -223,7 +223,7 @@ def _log_exponential(y, mean: float):
     return math.log(mean) + jnp.log(times), norm.logpdf(y) + times - jnp.log(times)
 
 
-def _kappa(y, a: float):
+def _logit_of_share(y, a: float):
     """Logit of the Beta(a, 1) value that has the quantile of y under a standard normal; log of its slope."""
     log_kappa = jax.scipy.special.log_ndtr(y) / a
     log_rest = jnp.log(-jnp.expm1(log_kappa))
@@ -246,25 +246,25 @@ def _by_site(x, data: ModelData, prior: Hyperprior, proxy: str):
     sites |= {"tau": jnp.log(tau), "misfit": jax.scipy.special.logit(misfit / MOST_MISFIT), "corr_chol": partial}
     volume = jnp.sum(tau_slope - sites["tau"]) + misfit_slope + partial_slope
     volume -= jnp.log(misfit) + jnp.log1p(-misfit / MOST_MISFIT)  # d logit(m / most) / dm = most / (m (most - m))
-    if "drift" in sites:
+    if proxy == "run_to_run":
         sites["drift"], drift_slope = _log_exponential(sites["drift"], prior.drift)
-        sites["lasting"], lasting_slope = _kappa(sites["lasting"], prior.lasting)
+        sites["lasting"], lasting_slope = _logit_of_share(sites["lasting"], prior.lasting)
         volume += drift_slope + lasting_slope
-    if proxy != "run_to_run":
-        sites["dependence"], kappa_slope = _kappa(sites["dependence"], prior.kappa[0])
+    else:
+        sites["dependence"], kappa_slope = _logit_of_share(sites["dependence"], prior.kappa[0])
         volume += kappa_slope
     return jax.lax.optimization_barrier((sites, volume))
 
 
 def flat_values(reference: Reference, prior: Hyperprior, proxy: str, data: ModelData) -> Float[np.ndarray, " P"]:
     """x at a reference."""
-    mean, covariance, *shared = (np.asarray(part, np.float64) for part in jax.tree.leaves(reference[1:]))
-    onset, misfit, dependence, drift, lasting = shared
+    mean, covariance = (np.asarray(part, np.float64) for part in (reference.mean, reference.covariance))
+    onset, misfit, dependence, drift, lasting = (np.asarray(part, np.float64) for part in reference.shared)
     kind = np.asarray(data.kind, np.float64)
     scale = np.sqrt(np.diag(covariance))
     factor = np.linalg.cholesky(0.7 * covariance / np.outer(scale, scale) + 0.3 * np.eye(3))
     partial = np.array([factor[1, 0], factor[2, 0], factor[2, 1] / np.hypot(factor[2, 1], factor[2, 2])])
-    # A logarithm, or the inverse of `_kappa`.
+    # A logarithm, or the inverse of `_logit_of_share`.
     dependence = np.log(dependence) if proxy == "run_to_run" else special.ndtri(dependence ** prior.kappa[0])
     values = {
         "mu_level": kind.T @ mean[:, 0] / np.maximum(kind.sum(0), 1.0),

@@ -12,8 +12,7 @@ from scipy import stats
 
 from bayes_prehoc.hierarchy import advice
 from bayes_prehoc.hierarchy.advice import fit_of_law, misfit_p_values, sensitivity_to_prior
-from bayes_prehoc.hierarchy.labels import shared_sites
-from bayes_prehoc.hierarchy.model import hyperpriors, log_hyperprior, weak_prior
+from bayes_prehoc.hierarchy.model import hyperpriors, log_hyperprior, shared_sites, weak_prior
 
 
 def at_the_truth(truth, tasks):

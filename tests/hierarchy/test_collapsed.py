@@ -16,13 +16,13 @@ from bayes_prehoc.hierarchy.checks import GATE
 from bayes_prehoc.hierarchy.collapsed import log_marginals
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.inference import sample
-from bayes_prehoc.hierarchy.labels import shared_sites
 from bayes_prehoc.hierarchy.model import (
     LATENTS,
     MOST_MISFIT,
     hierarchical_model,
     hyperparameters,
     population_of,
+    shared_sites,
     task_log_likelihood,
 )
 from bayes_prehoc.hierarchy.model import weak_prior as prior_of

@@ -59,6 +59,21 @@ def test_where_there_is_no_density_no_chain_goes():
     assert lost > 0
 
 
+def test_a_chain_that_starts_where_there_is_no_density_comes_in():
+    rng = np.random.default_rng(2)
+
+    def half(points):
+        log_p, slope = gradients(points)
+        return np.where(points[:, 2] < 0.0, log_p, np.nan), slope
+
+    points = np.column_stack([rng.normal(size=(100, 2)), np.full(100, 0.5)])
+    state = State(points, *half(points))
+    for _ in range(50):
+        state, moved = trajectory(rng, state, half, Scale(FACTOR), 0.7, 4)
+        assert np.isfinite(moved.accept_prob).all()
+    assert state.point[:, 2].max() < 0.0 and np.isfinite(state.log_p).all()
+
+
 @pytest.mark.parametrize("target", [0.7, 0.95])
 def test_the_step_is_accepted_as_often_as_asked(target):
     """On a normal of 30 dimensions, where acceptance falls smoothly with the step."""

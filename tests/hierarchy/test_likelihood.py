@@ -176,3 +176,16 @@ def test_an_impossible_estimate_has_a_finite_gradient(b, log_mean):
         return likelihood.log_density(0.0, off, errors) + likelihood.normal_scores(off, errors)
 
     assert np.isfinite(jax.value_and_grad(density)(log_mean)).all()
+
+
+def test_next_to_no_misfit_has_a_finite_gradient(make):
+    truth, data, _ = make.simulated(tasks=3)
+    latents = tuple(jnp.asarray(v[:, None], jnp.float32) for v in (truth.level, truth.share, truth.rate))
+
+    def total(misfit):
+        shared = Shared(jnp.float32(0.02), misfit, jnp.float32(0.8), 0.1 * misfit, jnp.float32(0.9))
+        return task_log_likelihood(latents, shared, jnp.zeros(3), data, "run_to_run").sum()
+
+    values, slopes = jax.vmap(jax.value_and_grad(total))(jnp.float32([1e-12, 1e-9, 1e-6, 1e-3]))
+    assert np.isfinite(values).all() and np.isfinite(slopes).all()
+    np.testing.assert_allclose(values[:3], values[0], rtol=1e-5)
