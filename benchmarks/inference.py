@@ -33,7 +33,14 @@ from numpyro.infer import MCMC, NUTS
 
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.inference import sample
-from bayes_prehoc.hierarchy.model import Hyperprior, sampled_population, task_log_likelihood, weak_prior
+from bayes_prehoc.hierarchy.model import (
+    Hyperprior,
+    sampled_population,
+    shared_of,
+    shared_sites,
+    task_log_likelihood,
+    weak_prior,
+)
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 
 PROXY = "run_to_run"
@@ -129,20 +136,53 @@ class PyMC:
         self.process.stdin.close()
         self.process.wait()
 
+    def log_likelihoods(self, data: ModelData, prior: Hyperprior, points: dict[str, list]) -> list[float]:
+        """At parameters by name, arrays (N, ...)."""
+        self._write(data, prior)
+        np.savez(self.draws, **{name: np.array(value, float) for name, value in points.items()})
+        return self._ask({"data": str(self.data), "points": str(self.draws)})["log_likelihoods"]
+
     def sampler(self, data: ModelData, prior: Hyperprior) -> Callable[[int], Drawn]:
         """nutpie with its default settings."""
-        arrays = {name: np.asarray(getattr(data, name), float) for name in ("depth", "log_risk", "dof")}
 
         def run(seed: int) -> Drawn:
-            np.savez(self.data, prior=json.dumps(prior._asdict()), **arrays)
-            request = {"data": str(self.data), "draws": str(self.draws), "seed": seed}
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            answer = json.loads(self.process.stdout.readline())
+            self._write(data, prior)
+            answer = self._ask({"data": str(self.data), "draws": str(self.draws), "seed": seed})
             with np.load(self.draws) as drawn:
                 return Drawn(dict(drawn), answer["seconds"], answer["divergences"])
 
         return run
+
+    def _write(self, data, prior):
+        arrays = {name: np.asarray(getattr(data, name), float) for name in ("depth", "log_risk", "dof")}
+        np.savez(self.data, prior=json.dumps(prior._asdict()), **arrays)
+
+    def _ask(self, request: dict) -> dict:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+def largest_disagreement(pymc: PyMC, data: ModelData, prior: Hyperprior, draws: int = 8) -> float:
+    """Of the log likelihoods of PyMC's model and ours, in nats and but for a constant, at draws of the prior."""
+    points, ours = {}, []
+    for index in range(draws):
+        truth = draw_truth(jax.random.key(index), prior, PROXY, np.asarray(data.kind))
+        factor = truth.tau[:, None] * truth.corr_chol
+        mean = np.array([truth.mu_level[0], truth.mu_share, truth.mu_rate])
+        latents = np.stack([truth.level, truth.share, truth.rate])
+        own = {"white": np.linalg.solve(factor, latents - mean[:, None]).T, "chol": factor[np.tril_indices(3)]}
+        own |= dict(zip(("mu_level", "mu_share", "mu_rate"), mean, strict=True))
+        own |= {name: getattr(truth, name) for name in shared_sites(PROXY)}
+        for name, value in own.items():
+            points.setdefault(name, []).append(value)
+        shared = shared_of({name: np.float32(getattr(truth, name)) for name in shared_sites(PROXY)})
+        found = task_log_likelihood(
+            tuple(latents.astype(np.float32)), shared, np.zeros(latents.shape[1], np.float32), data, PROXY
+        )
+        ours.append(float(np.asarray(found, float).sum()))
+    apart = np.array(pymc.log_likelihoods(data, prior, points)) - ours
+    return float(np.ptp(apart))
 
 
 def judged(drawn: Drawn) -> tuple[float, float, str]:
@@ -164,6 +204,8 @@ def compared(size: Size, n_seeds: int, pymc: PyMC | None) -> list[Figure]:
     ways = {"bayes_prehoc": lambda seed: ours(data, prior, seed), "NumPyro": by_numpyro(data, prior)}
     if pymc is not None:
         ways["PyMC with nutpie"] = pymc.sampler(data, prior)
+        apart = largest_disagreement(pymc, data, prior)
+        print(f"  {n_seeds} seeds: PyMC's log likelihood and ours differ by a constant to within {apart:.2g} nats")
     for name in ("bayes_prehoc", "NumPyro"):
         ways[name](0)  # compiles
     found = {name: [] for name in ways}

@@ -5,6 +5,7 @@ nearly independent, across modes too, for the price of densities. Where few leap
 a trajectory follows each round of leaps: trajectories reach where the proposal is too thin.
 """
 
+import functools
 import math
 import sys
 from typing import NamedTuple
@@ -14,11 +15,10 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from bayes_prehoc.hierarchy.evaluator import Evaluator
-from bayes_prehoc.hierarchy.explore import Weighted
 from bayes_prehoc.hierarchy.hamiltonian import Scale, State, StepSize, trajectory
-from bayes_prehoc.hierarchy.leaps import NoiseProposal, leap, redraw
+from bayes_prehoc.hierarchy.leaps import LEAPS, At, NoiseProposal, enough_leaps, leap, redraw, walk
 from bayes_prehoc.hierarchy.mixture import draw
-from bayes_prehoc.hierarchy.target import Arguments
+from bayes_prehoc.hierarchy.placing import Placed
 
 __all__ = ["Chains", "Drawn"]
 
@@ -30,13 +30,15 @@ PATH = 3.0
 """Longest trajectory, in standard deviations: half a turn of a standard normal. It is half as long on average."""
 MOST_STEPS = 15
 """Leapfrog steps of a trajectory, at most."""
+WALKS = 4
+"""Steps of a random walk after leaps."""
 
 
 class Drawn(NamedTuple):
     """Points (C, S, Q) of the chains, and what is known of each draw, arrays (C, S) by name.
 
     Of leaps that is `leapt`, the share accepted, and `log_weight` (C, S, N), the weights of all; of trajectories, where
-    there are any, the fields of `hamiltonian.Moved` and `num_steps`.
+    there are any, the fields of `hamiltonian.Moved` and `num_steps`; and `by_task` (C, S, T) of the density.
     """
 
     points: Float[np.ndarray, "C S Q"]
@@ -50,9 +52,8 @@ class Chains:
     ----------
     rng : Generator
     evaluator : Evaluator
-    arguments : Arguments
-    found : Weighted
-        The explored posterior of the hyperparameters: chains start at draws of its proposal, which is wider.
+    placed : Placed
+        Chains start at draws of the explored posterior's proposal, which is wider.
     number : int
     target_accept : float
         Mean acceptance that the step size of trajectories is adapted to.
@@ -64,18 +65,21 @@ class Chains:
         self,
         rng: np.random.Generator,
         evaluator: Evaluator,
-        arguments: Arguments,
-        found: Weighted,
+        placed: Placed,
         number: int,
         target_accept: float,
         with_trajectories: bool = False,
     ):
-        self._rng, self._evaluator, self._arguments = rng, evaluator, arguments
+        found = placed.found
+        self._rng, self._evaluator, self._arguments = rng, evaluator, placed.arguments
+        self._densities = functools.partial(evaluator.densities, arguments=placed.arguments)
         self._proposal, self._scale = found.proposal, Scale(np.linalg.cholesky(found.covariance()))
         self._step = StepSize(FIRST_STEP, target_accept)
-        self._points = evaluator.target.points(draw(rng, found.proposal, number), arguments.data)
+        self._leaps = LEAPS[1]
+        points = evaluator.target.points(draw(rng, found.proposal, number), placed.arguments.data)
+        self._at = At(points, self._densities(points))
         self._size = found.x.shape[1]
-        self._noise = NoiseProposal.of_prior(self._points.shape[1] - self._size)
+        self._noise = NoiseProposal.of_prior(points.shape[1] - self._size)
         self.with_trajectories = with_trajectories
 
     def warm_up(self, moves: int) -> None:
@@ -85,7 +89,9 @@ class Chains:
             if part:
                 points, statistics = self._move(part, "warm-up", adapting=True)
                 self._noise = NoiseProposal.of_draws(np.concatenate(points)[:, self._size :])
-                self.with_trajectories |= bool(statistics["leapt"].mean() < FEW_LAND)
+                landed = float(statistics["leapt"].mean())
+                self.with_trajectories |= landed < FEW_LAND
+                self._leaps = enough_leaps(landed)
 
     def draw(self, moves: int) -> Drawn:
         """Move on, and keep where the chains come to."""
@@ -93,36 +99,35 @@ class Chains:
 
     def _move(self, moves: int, label: str, adapting: bool) -> Drawn:
         points, statistics = [], []
-        total = moves * len(self._points)
+        total = moves * len(self._at.points)
         with tqdm(total=total, desc=label, unit="draw", disable=None, file=sys.stderr, leave=False) as bar:
             for _ in range(moves):
-                statistics.append(self._once(adapting))
-                points.append(self._points)
-                bar.update(len(self._points))
+                statistics.append(self._once(adapting) | {"by_task": self._at.density.by_task.astype(np.float32)})
+                points.append(self._at.points)
+                bar.update(len(self._at.points))
         by_name = {name: np.stack([one[name] for one in statistics], axis=1) for name in statistics[0]}
         return Drawn(np.stack(points, axis=1), by_name)
 
     def _once(self, adapting: bool) -> dict[str, np.ndarray]:
         """Leaps, new noises and a trajectory of every chain, as far as there are such."""
-        leapt = leap(self._rng, self._points, lambda points: self._densities(points).total, self._proposal)
-        self._points = leapt.points
+        leapt = leap(self._rng, self._at, self._densities, self._proposal, self._leaps)
+        self._at = leapt.at
+        for _ in range(WALKS):
+            self._at = walk(self._rng, self._at, self._densities, self._scale.factor)
         if self._evaluator.target.with_noise:
-            self._points = redraw(self._rng, self._points, lambda points: self._densities(points).by_task, self._noise)
+            self._at = redraw(self._rng, self._at, self._densities, self._noise)
         statistics = {"leapt": leapt.accepted, "log_weight": leapt.log_weight}
         return statistics | (self._trajectory(adapting) if self.with_trajectories else {})
 
     def _trajectory(self, adapting: bool) -> dict[str, np.ndarray]:
         step = self._step.exploring if adapting else self._step.settled
         number = int(self._rng.integers(1, min(MOST_STEPS, math.ceil(PATH / step)), endpoint=True))
-        start = State(self._points, *self._gradients(self._points))
+        start = State(self._at.points, *self._gradients(self._at.points))
         state, moved = trajectory(self._rng, start, self._gradients, self._scale, step, number)
         if adapting:
             self._step.adapt(float(moved.accept_prob.mean()))
-        self._points = state.point
+        self._at = At(state.point, self._densities(state.point))
         return moved._asdict() | {"num_steps": np.full(len(state.point), number)}
-
-    def _densities(self, points):
-        return self._evaluator.densities(points, self._arguments)
 
     def _gradients(self, points):
         return tuple(np.asarray(part, np.float64) for part in self._evaluator.gradients(points, self._arguments))

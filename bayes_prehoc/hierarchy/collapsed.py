@@ -58,15 +58,15 @@ __all__ = [
     "sampled_priors",
 ]
 
-RULES = ((3, 5, 5), (5, 7, 7), (5, 9, 9), (7, 11, 11))
+RULES = ((2, 4, 2), (3, 5, 5), (5, 7, 7), (5, 9, 9), (7, 11, 11))
 """Gauss-Hermite nodes along each of the whitened coordinates, coarse to fine."""
 FINEST = (9, 15, 15)
 """The rule that others are held against."""
 LEAST_WEIGHT = 16.0
 """Nodes whose weight is below exp(-this) of the largest are left out."""
-NODES_AT_ONCE = 80
-"""Nodes of a block: one program serves all rules."""
-POINTS = 256
+NODES_AT_ONCE = (16, 80)
+"""Nodes of the only block of the coarsest rule, and of each block of the others: two programs serve all rules."""
+POINTS = 128
 """Points that latents are resampled among; a power of two."""
 POINTS_WIDTH = 1.3
 TOGETHER = 250
@@ -125,10 +125,12 @@ def quadrature(rule: tuple[int, int, int]) -> tuple[Nodes, ...]:
     at = np.stack(np.meshgrid(*(x for x, _ in rules), indexing="ij"), axis=-1).reshape(-1, 3)
     log_weight = sum(np.meshgrid(*(np.log(w / w.sum()) for _, w in rules), indexing="ij")).ravel()
     kept = np.flatnonzero(log_weight > log_weight.max() - LEAST_WEIGHT)
-    missing = -len(kept) % NODES_AT_ONCE
-    at = np.pad(at[kept], ((0, missing), (0, 0))).astype(np.float32).reshape(-1, NODES_AT_ONCE, 3)
+    few, many = NODES_AT_ONCE
+    size = few if len(kept) <= few else many
+    missing = -len(kept) % size
+    at = np.pad(at[kept], ((0, missing), (0, 0))).astype(np.float32).reshape(-1, size, 3)
     log_weight = np.pad(log_weight[kept], (0, missing), constant_values=-np.inf).astype(np.float32)
-    return tuple(map(Nodes, at, log_weight.reshape(-1, NODES_AT_ONCE)))
+    return tuple(map(Nodes, at, log_weight.reshape(-1, size)))
 
 
 def joined(blocks: tuple[Nodes, ...]) -> Nodes:

@@ -25,8 +25,12 @@ from bayes_prehoc.hierarchy.target import (
 
 __all__ = ["Evaluator", "generator"]
 
-POINTS = 8
-"""Points that a thread of a CPU is given in one call."""
+POINTS = 16
+"""Points that a thread of a CPU is given in one call, and at most as many are computed together."""
+TASKS = 50
+"""Of fewer tasks a CPU computes several points together: loops over few numbers take longer to set up than to run."""
+OF_LATENTS = 4
+"""What drawing latents at a point takes, over a density."""
 SITES = 50
 """Points whose latents an accelerator draws in one call."""
 
@@ -42,14 +46,15 @@ class Evaluator:
     Parameters
     ----------
     target : Target
-    together : bool, optional
+    batched : bool, optional
         Whether all points are one batch. Default: on an accelerator.
     """
 
-    def __init__(self, target: Target, together: bool | None = None):
+    def __init__(self, target: Target, batched: bool | None = None):
         self.target = target
-        self.together = jax.default_backend() != "cpu" if together is None else together
-        self.pool = ThreadPoolExecutor(1 if self.together else cores())
+        self.batched = jax.default_backend() != "cpu" if batched is None else batched
+        self._threads = 1 if self.batched else cores()
+        self.pool = ThreadPoolExecutor(self._threads)
 
     def __enter__(self):
         return self
@@ -65,44 +70,65 @@ class Evaluator:
         `each` is how parts are run; threads of the pool itself give `map`.
         """
 
-        def some(part):
+        size = len(points) if self.batched else POINTS
+        together = self._together(size, arguments)
+
+        def some(number, part):
             values = values_at(self.target, part, arguments.data)
             by_block = [
-                log_marginals_at(self.target, values, arguments.groups, nodes, self.together)
+                log_marginals_at(self.target, values, number, arguments.groups, nodes, together)
                 for nodes in arguments.blocks
             ]
             with np.errstate(invalid="ignore"):  # where there is no density
-                return Density(values.log_prior, np.logaddexp.reduce(np.asarray(by_block, np.float64)))
+                by_task = np.logaddexp.reduce(np.asarray(by_block, np.float64))
+            return Density(values.log_prior, arguments.corrected(by_task, part))
 
-        found = self._in_parts(some, len(points) if self.together else POINTS, points, each=each)
+        found = self._in_parts(some, size, together, points, each=each)
         return Density(*(np.asarray(part, np.float64) for part in found))
 
     def gradients(self, points: Float[np.ndarray, "N Q"], arguments: Arguments):
         """Log densities (N,) and their gradients (N, Q)."""
+        size = len(points) if self.batched else 1
 
-        def some(part):
-            return gradients(self.target, part, arguments, self.together)
+        def some(_, part):
+            return gradients(self.target, part, arguments)
 
-        return self._in_parts(some, len(points) if self.together else 1, points)
+        return self._in_parts(some, size, size, points)
 
     def sites(self, key, points: Float[np.ndarray, "N Q"], arguments: Arguments) -> dict[str, Array]:
         """Hyperparameters, noise and latents at the points, arrays (N, ...), with `corr` for its Cholesky factor."""
+        size = SITES if self.batched else POINTS
+        together = self._together(size, arguments, OF_LATENTS)
 
-        def some(part, keys):
+        def some(number, part, keys):
             values = values_at(self.target, part, arguments.data)
-            return posterior_sites(self.target, keys, values, arguments.groups, self.together)
+            return posterior_sites(self.target, keys, values, number, arguments.groups, together)
 
-        size = SITES if self.together else POINTS
-        sites = self._in_parts(some, size, points, jax.random.split(key, len(points)))
+        sites = self._in_parts(some, size, together, points, jax.random.split(key, len(points)))
         factor = sites.pop("corr_chol").astype(np.float64)
         return sites | {"corr": factor @ np.swapaxes(factor, -1, -2)}
 
-    def _in_parts(self, compute: Callable, size: int, points, *beside, each: Callable | None = None):
-        """What `compute` gives for points and what goes with each, `size` at a time; the last part is filled up."""
+    def _together(self, number: int, arguments: Arguments, each: int = 1) -> int:
+        """How many of so many points are computed together: a power of two; `each` is what one takes over a density."""
+        if self.batched:
+            return number
+        most = TASKS // (each * arguments.data.kind.shape[0])
+        return min(number, 2 ** max(0, most.bit_length() - 1))
+
+    def _in_parts(self, compute: Callable, size: int, together: int, points, *beside, each: Callable | None = None):
+        """What `compute` gives for points and what goes with each, at most `size` at a time.
+
+        It is told how many it is given, and filled up to `size`.
+        """
         points, number = np.asarray(points, np.float32), len(points)
-        parts = np.resize(np.arange(number), -(-number // size) * size).reshape(-1, size)
+        # Few points are shared by the threads.
+        count = max(-(-number // size), min(self._threads, -(-number // together)))
+        ends = np.linspace(0, number, count + 1).astype(int)
 
-        def part(rows):
-            return jax.tree.map(np.asarray, compute(points[rows], *(array[rows] for array in beside)))
+        def part(first, end):
+            rows = np.resize(np.arange(first, end), size)
+            found = compute(end - first, points[rows], *(array[rows] for array in beside))
+            return jax.tree.map(lambda whole: np.asarray(whole)[: end - first], found)
 
-        return jax.tree.map(lambda *found: np.concatenate(found)[:number], *(each or self.pool.map)(part, parts))
+        found = list((each or self.pool.map)(part, ends[:-1], ends[1:]))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

@@ -26,6 +26,8 @@ CLIMB_STEPS = 80
 SLOPE_STEP = 0.01
 """Slopes are by differences: a gradient takes longer to compile than most fits take to climb."""
 CURVATURE_STEP = 0.03
+FITTING_STEP = 0.3
+"""The same of slope and curvature, in standard deviations, once those are known."""
 LEAST_CURVATURE = 0.25
 """A direction that is flatter counts as this curved: the standard deviation of the proposal is at most 2."""
 SAME_MODE = 4.0
@@ -38,8 +40,6 @@ LEAST_SHARE = 0.1
 """Of each mode in the first mixture: curvature tells its mass badly."""
 LEAST_COUNTING = 0.1
 """Share of the draws that must count, by flattening their weights, for a mixture to be made of them."""
-ENOUGH = 0.5
-"""Effective number of draws, as a share of those of one round, at which the proposal is good."""
 
 
 class Weighted(NamedTuple):
@@ -77,28 +77,21 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
     each : callable
         Like `map`: how the climbs are run.
     """
-    size = len(climb_from[0])
-    steps = np.vstack([np.zeros(size), np.eye(size)])
 
-    def downhill(x):
-        here, *beside = np.asarray(log_p(x + SLOPE_STEP * steps), np.float64)
-        slope = (np.array(beside) - here) / SLOPE_STEP
-        if not (np.isfinite(here) and np.isfinite(slope).all()):
-            return NOWHERE, np.zeros_like(slope)
-        return -here, -slope
+    def rough(x):
+        return _climb(log_p, x, np.eye(len(x)), SLOPE_STEP)
 
-    def climb(x):
-        options = {"maxiter": CLIMB_STEPS, "ftol": 1e-7, "gtol": 1e-2}
-        return scipy.optimize.minimize(downhill, x, jac=True, method="L-BFGS-B", options=options)
-
-    ends = sorted(each(climb, climb_from), key=lambda end: end.fun)
+    ends = sorted(each(rough, climb_from), key=lambda end: end.fun)
     modes = []
     for end in ends:
         if len(modes) == MOST or end.fun > ends[0].fun + HOPELESSLY_LOW or end.fun >= NOWHERE:
             break
         if any((end.x - at) @ precision @ (end.x - at) < SAME_MODE for at, precision, _ in modes):
             continue
-        modes.append((end.x, _curvature(downhill, end.x), end.fun))
+        # Again, in steps that fit: slopes by differences over more than a standard deviation lead astray.
+        scale = np.linalg.inv(np.linalg.cholesky(_curvature(log_p, end.x, CURVATURE_STEP * np.eye(len(end.x))))).T
+        end = _climb(log_p, end.x, scale, FITTING_STEP)
+        modes.append((end.x, _curvature(log_p, end.x, FITTING_STEP * scale), end.fun))
     if not modes:
         return None
     center, precision, energy = (np.array(part) for part in zip(*modes, strict=True))
@@ -107,12 +100,46 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
     return Mixture(center, np.linalg.cholesky(WIDENING * np.linalg.inv(precision)), share / share.sum())
 
 
-def _curvature(downhill, x):
-    """Hessian of the energy by differences of its gradient, made positive definite."""
-    rows = []
-    for step in CURVATURE_STEP * np.eye(len(x)):
-        rows.append((downhill(x + step)[1] - downhill(x - step)[1]) / (2.0 * CURVATURE_STEP))
-    value, vector = np.linalg.eigh(0.5 * (np.array(rows) + np.array(rows).T))
+def _climb(log_p, x, scale, step):
+    """The end of a quasi-Newton climb from x, in coordinates whose units are the columns of `scale`."""
+    steps = step * np.vstack([np.eye(len(x)), -np.eye(len(x)), np.zeros(len(x))]) @ scale.T
+
+    def downhill(z):
+        ahead, behind, here = np.split(np.asarray(log_p(x + scale @ z + steps), np.float64), [len(z), 2 * len(z)])
+        slope = (ahead - behind) / (2.0 * step)
+        if not (np.isfinite(here).all() and np.isfinite(slope).all()):
+            return NOWHERE, np.zeros_like(slope)
+        return -here[0] - start, -slope
+
+    # Energies are told over that at the start: a climb ends where gains are small beside them.
+    start = -float(np.asarray(log_p(x[None]), np.float64)[0])
+    start = start if np.isfinite(start) else 0.0
+    end = scipy.optimize.minimize(
+        downhill,
+        np.zeros(len(x)),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": CLIMB_STEPS, "ftol": 1e-5, "gtol": 1e-2},
+    )
+    end.x = x + scale @ end.x
+    end.fun = end.fun if end.fun >= NOWHERE else end.fun + start
+    return end
+
+
+def _curvature(log_p, x, scale):
+    """Hessian of the energy by second differences along the columns of `scale`, made positive definite."""
+    size = len(x)
+    pairs = np.array([(i, j) for i in range(size) for j in range(i + 1)])
+    one, other = (scale.T[pairs[:, side]] for side in range(2))
+    ends = [x + sign * one + turn * other for sign in (1, -1) for turn in (1, -1)]
+    up, across, back, down = np.asarray(log_p(np.concatenate(ends)), np.float64).reshape(4, -1)
+    hessian = np.zeros((size, size))
+    hessian[pairs[:, 0], pairs[:, 1]] = (across + back - up - down) / 4.0
+    if not np.isfinite(hessian).all():
+        return LEAST_CURVATURE * np.eye(size)
+    hessian = np.tril(hessian) + np.tril(hessian, -1).T
+    into = np.linalg.inv(scale)
+    value, vector = np.linalg.eigh(into.T @ hessian @ into)
     return (vector * np.maximum(value, LEAST_CURVATURE)) @ vector.T
 
 
@@ -121,7 +148,9 @@ def wide_mixture(center: Float[np.ndarray, " P"], scale: float) -> Mixture:
     return Mixture(center[None], scale * np.eye(len(center))[None], np.ones(1))
 
 
-def population(rng: np.random.Generator, proposal: Mixture, log_p: Callable, number: int, rounds: int) -> Weighted:
+def population(
+    rng: np.random.Generator, proposal: Mixture, log_p: Callable, rounds: int, number: int, enough: int
+) -> Weighted:
     """Weighted draws of all rounds, and the proposal they make.
 
     Parameters
@@ -131,10 +160,12 @@ def population(rng: np.random.Generator, proposal: Mixture, log_p: Callable, num
         To begin with.
     log_p : callable
         Log densities (N,) at points (N, P); one that is not finite counts as no density.
+    rounds : int
+        At most.
     number : int
         Draws of each round.
-    rounds : int
-        At most; it ends sooner where enough draws count.
+    enough : int
+        Effective number of draws at which it ends.
     """
     xs, log_ps, proposals = [], [], []
     for _ in range(rounds):
@@ -147,7 +178,7 @@ def population(rng: np.random.Generator, proposal: Mixture, log_p: Callable, num
             return Weighted(x, np.full(len(x), 1.0 / len(x)), proposal)
         proposal = mixture_of_draws(x, _flattened(log_weight, LEAST_COUNTING * number))
         made = Weighted(x, _normalised(log_weight), proposal)
-        if made.effective >= ENOUGH * number:
+        if made.effective >= enough:
             break
     return made
 

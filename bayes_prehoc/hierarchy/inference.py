@@ -45,9 +45,9 @@ class Sampler:
     extensions : int
         Chains that mix but are too short for the gate go on, by half of `draws` each time.
     attempts : int
-        A run that misses the gate otherwise is made anew, with trajectories, around the means of its own draws and with
-        a proposal made from them, with twice the warm-up and a third of the distance of `target_accept` from 1; the
-        last one stands.
+        A run that misses the gate otherwise is made anew around the means of its own draws and with a proposal made
+        from them, with twice the warm-up and a third of the distance of `target_accept` from 1; from the third on with
+        trajectories. The last one stands.
     """
 
     chains: int = 4
@@ -112,7 +112,7 @@ def sample(
     with Evaluator(target) as evaluator:
         for attempt in range(sampler.attempts):
             own = jax.random.fold_in(key, attempt)
-            made, learn = _attempt(own, known, evaluator, data, sampler, gate, with_trajectories=attempt > 0)
+            made, learn = _attempt(own, known, evaluator, data, sampler, gate, with_trajectories=attempt > 1)
             if all(check.passed for check in made.checks):
                 break
             known, sampler = learn(), sampler.harder()
@@ -130,9 +130,10 @@ def _attempt(
 ):
     """Draws with their checks, and a function that gives what the next attempt may know."""
     place_key, run_key, latent_key = jax.random.split(key, 3)
-    arguments, rule, found = place(place_key, known, evaluator, data)
+    placed = place(place_key, known, evaluator, data)
+    arguments = placed.arguments
     rng = generator(run_key)
-    chains = Chains(rng, evaluator, arguments, found, sampler.chains, sampler.target_accept, with_trajectories)
+    chains = Chains(rng, evaluator, placed, sampler.chains, sampler.target_accept, with_trajectories)
     chains.warm_up(sampler.warmup)
 
     kept = []
@@ -152,20 +153,18 @@ def _attempt(
         failed = {check.name: check.value for check in checks if not check.passed}
         if not failed or not failed.keys() <= LENGTH_HELPS or failed.get("r_hat", 1.0) > HOPELESS:
             break
-    errors = quadrature_errors(evaluator, _few(points), arguments, rule)
+    errors = quadrature_errors(evaluator, _few(points), arguments)
     checks += integration(errors, _flat(effective), gate)
 
     def learn() -> Known:
         imprecise = any(check.name == "quadrature" and not check.passed for check in checks)
-        too_coarse = next_rule(rule) if imprecise else known.too_coarse
-        x = _flat(points)[:, : found.x.shape[1]]
+        too_coarse = next_rule(placed.rule) if imprecise else known.too_coarse
+        x = _flat(points)[:, : placed.found.x.shape[1]]
         draws = {name: _flat(values) for name, values in sites.items()}
         return Known(reference_of_draws(draws, data), mixture_of_draws(x), too_coarse)
 
     del statistics["log_weight"]
-    by_task = evaluator.densities(_flat(points), arguments).by_task
-    log_marginals = by_task.reshape(*points.shape[:2], -1).astype(np.float32)
-    return Samples(sites, statistics, log_marginals, checks, sampler), learn
+    return Samples(sites, statistics, statistics.pop("by_task"), checks, sampler), learn
 
 
 def _flat(values):

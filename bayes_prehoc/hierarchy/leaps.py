@@ -9,6 +9,9 @@ then left alone, leads there: an independent draw x' ~ q replaces x with probabi
 Since proposals do not depend on where a chain is, several are weighed at once, and cost one evaluation of the density
 each.
 
+Where the proposal is too thin a chain that has come there stays for long. A few steps of a random walk after the leaps
+bring it away.
+
 Given the hyperparameters the tasks are independent. So the noise of each task's outcome set is proposed by itself, from
 a mixture of its prior and of what chains have seen of it, and one evaluation decides on the proposals of all tasks.
 
@@ -23,15 +26,27 @@ from jaxtyping import Float
 from scipy.stats import norm
 
 from bayes_prehoc.hierarchy.mixture import Mixture, draw, log_density
+from bayes_prehoc.hierarchy.target import Density
 
-__all__ = ["LEAPS", "REDRAWS", "Leapt", "NoiseProposal", "leap", "redraw"]
+__all__ = ["LEAPS", "REDRAWS", "At", "Leapt", "NoiseProposal", "enough_leaps", "leap", "redraw", "walk"]
 
-LEAPS = 15
-"""Proposals at a time. With where a chain is they make sixteen densities, two calls of a thread of a CPU."""
+LEAPS = 4, 8
+"""Proposals at a time, at least and at most."""
+LEFT_BEHIND = 0.05
+"""Probability with which a chain stays where it is, that is as good as none."""
+STRIDE = 2.0
+"""Length of the steps of a walk in P dimensions, over the root of P: near what mixes fastest (Roberts et al. 1997)."""
 REDRAWS = 7
-"""New noises that each task is offered at a time: one call of a thread, and few noises stay where they were."""
+"""New noises that each task is offered at a time: few noises stay where they were."""
 NOISE_WIDENING = 1.2
 """Standard deviation of the proposals of a noise over what chains have seen."""
+
+
+class At(NamedTuple):
+    """Points (C, Q) where chains are, and the densities there."""
+
+    points: Float[np.ndarray, "C Q"]
+    density: Density
 
 
 class Leapt(NamedTuple):
@@ -39,38 +54,67 @@ class Leapt(NamedTuple):
 
     Attributes
     ----------
-    points : array (C, Q)
+    at : At
         Where the chains are now.
     accepted : array (C,)
         Share of the proposals that were accepted.
-    log_weight : array (C, LEAPS)
+    log_weight : array (C, N)
         Log of density over proposal at each proposal; -inf where there is no density.
     """
 
-    points: Float[np.ndarray, "C Q"]
+    at: At
     accepted: Float[np.ndarray, " C"]
     log_weight: Float[np.ndarray, "C N"]
 
 
-def leap(rng: np.random.Generator, points: Float[np.ndarray, "C Q"], log_p_of: Callable, proposal: Mixture) -> Leapt:
-    """`LEAPS` Metropolis-Hastings steps of each of C chains.
+def leap(rng: np.random.Generator, at: At, densities: Callable, proposal: Mixture, number: int = LEAPS[1]) -> Leapt:
+    """So many Metropolis-Hastings steps of each of C chains.
 
     Parameters
     ----------
     rng : Generator
-    points : array (C, Q)
-        The proposal is for their first P coordinates; the others stay.
-    log_p_of : callable
-        Log densities (N,) at points (N, Q).
+    at : At
+        The proposal is for the first P coordinates of the points; the others stay.
+    densities : callable
+        `Density` at points (N, Q).
     proposal : Mixture
+    number : int
     """
-    chains, size = len(points), proposal.mean.shape[-1]
-    offered = np.repeat(points[:, None], 1 + LEAPS, axis=1)
-    offered[:, 1:, :size] = draw(rng, proposal, chains * LEAPS).reshape(chains, LEAPS, size)
-    log_p = np.asarray(log_p_of(_flat(offered)), np.float64).reshape(chains, -1)
-    log_weight = _or_nothing(log_p - log_density(proposal, offered[..., :size]))
-    taken, accepted = _metropolis(rng, log_weight)
-    return Leapt(offered[np.arange(chains), taken], accepted, log_weight[:, 1:])
+    chains, size = len(at.points), proposal.mean.shape[-1]
+    offered = np.repeat(at.points[:, None], number, axis=1)
+    offered[..., :size] = draw(rng, proposal, chains * number).reshape(chains, number, size)
+    there = Density(*(part.reshape(chains, number, *part.shape[1:]) for part in densities(_flat(offered))))
+    log_weight = _or_nothing(there.total - log_density(proposal, offered[..., :size]))
+    held = _or_nothing(at.density.total - log_density(proposal, at.points[:, :size]))
+    taken, accepted = _metropolis(rng, held, log_weight)
+    rows = np.arange(chains)
+
+    def chosen(new, old):
+        return np.where((taken >= 0).reshape(-1, *[1] * (old.ndim - 1)), new[rows, taken], old)
+
+    density = Density(*map(chosen, there, at.density))
+    return Leapt(At(chosen(offered, at.points), density), accepted, log_weight)
+
+
+def enough_leaps(accepted: float) -> int:
+    """How many leaps leave next to no chain where it was, if that share of them is accepted."""
+    needed = np.log(LEFT_BEHIND) / np.log1p(-np.clip(accepted, 1e-9, 1.0 - 1e-9))
+    return int(np.clip(np.ceil(needed), *LEAPS))
+
+
+def walk(rng: np.random.Generator, at: At, densities: Callable, factor: Float[np.ndarray, "P P"]) -> At:
+    """A random-walk Metropolis step of each of C chains, by a normal with `STRIDE` times this Cholesky factor."""
+    size = len(factor)
+    points = at.points.copy()
+    points[:, :size] += STRIDE / np.sqrt(size) * rng.normal(size=(len(points), size)) @ factor.T
+    density = densities(points)
+    with np.errstate(invalid="ignore"):
+        taken = np.log(rng.random(len(points))) < density.total - at.density.total
+
+    def chosen(new, old):
+        return np.where(taken.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+    return At(chosen(points, at.points), Density(*map(chosen, density, at.density)))
 
 
 class NoiseProposal(NamedTuple):
@@ -104,28 +148,26 @@ class NoiseProposal(NamedTuple):
         return prior - np.logaddexp(prior, norm.logpdf(white, self.center, self.spread)) + np.log(2.0)
 
 
-def redraw(
-    rng: np.random.Generator, points: Float[np.ndarray, "C Q"], by_task_of: Callable, proposal: NoiseProposal
-) -> Float[np.ndarray, "C Q"]:
+def redraw(rng: np.random.Generator, at: At, densities: Callable, proposal: NoiseProposal) -> At:
     """Where `REDRAWS` Metropolis-Hastings steps of each task's noise bring each of C chains.
 
-    Parameters
-    ----------
-    rng : Generator
-    points : array (C, Q)
-        Their last T coordinates are the noises.
-    by_task_of : callable
-        Log of each task's factor of the density, (N, T), at points (N, Q).
-    proposal : NoiseProposal
+    The last T coordinates of the points are the noises; `densities` and the rest are as for `leap`.
     """
-    chains, tasks = len(points), len(proposal.center)
-    offered = np.repeat(points[:, None], 1 + REDRAWS, axis=1)
-    noise = offered[..., -tasks:]
-    noise[:, 1:] = proposal.draw(rng, (chains, REDRAWS, tasks))
-    by_task = np.asarray(by_task_of(_flat(offered)), np.float64).reshape(noise.shape)
-    taken, _ = _metropolis(rng, _or_nothing(by_task + proposal.log_prior_over_proposal(noise)))
-    chosen = np.take_along_axis(noise, taken[:, None], axis=1)[:, 0]
-    return np.concatenate([points[:, :-tasks], chosen], axis=1)
+    chains, tasks = len(at.points), len(proposal.center)
+    offered = np.repeat(at.points[:, None], REDRAWS, axis=1)
+    noise, before = offered[..., -tasks:], at.points[:, -tasks:]
+    noise[...] = proposal.draw(rng, (chains, REDRAWS, tasks))
+    by_task = densities(_flat(offered)).by_task.reshape(noise.shape)
+    held = _or_nothing(at.density.by_task + proposal.log_prior_over_proposal(before))
+    taken, _ = _metropolis(rng, held, _or_nothing(by_task + proposal.log_prior_over_proposal(noise)))
+
+    def chosen(new, old):
+        return np.where(taken >= 0, np.take_along_axis(new, np.maximum(taken, 0)[:, None], axis=1)[:, 0], old)
+
+    after = chosen(noise, before)
+    log_prior = at.density.log_prior + 0.5 * np.sum(before**2 - after**2, axis=1)
+    points = np.concatenate([at.points[:, :-tasks], after], axis=1)
+    return At(points, Density(log_prior, chosen(by_task, at.density.by_task)))
 
 
 def _flat(offered):
@@ -136,16 +178,15 @@ def _or_nothing(log_weight):
     return np.where(np.isfinite(log_weight), log_weight, -np.inf)
 
 
-def _metropolis(rng, log_weight):
-    """Which offer, of (C, 1 + N, ...), chains end at, and the share that was accepted, arrays (C, ...).
+def _metropolis(rng, held, log_weight):
+    """Which offer, of (C, N, ...), chains end at, -1 for none, and the share that was accepted, arrays (C, ...).
 
-    The first offer is where they are. Weights are density over proposal.
+    Weights are density over proposal; `held` (C, ...) is that of where chains are.
     """
-    thresholds = np.log(rng.random(log_weight[:, 1:].shape))
-    held = log_weight[:, 0]
-    taken, accepted = np.zeros(held.shape, int), np.zeros(held.shape)
-    for offer in range(1, log_weight.shape[1]):
-        moves = thresholds[:, offer - 1] + held < log_weight[:, offer]
+    thresholds = np.log(rng.random(log_weight.shape))
+    taken, accepted = np.full(held.shape, -1), np.zeros(held.shape)
+    for offer in range(log_weight.shape[1]):
+        moves = thresholds[:, offer] + held < log_weight[:, offer]
         held, taken = np.where(moves, log_weight[:, offer], held), np.where(moves, offer, taken)
         accepted += moves
-    return taken, accepted / thresholds.shape[1]
+    return taken, accepted / log_weight.shape[1]

@@ -45,6 +45,7 @@ __all__ = [
     "information_of",
     "log_density",
     "log_mean_curve",
+    "log_peak",
     "log_risk_curve",
     "normal_scores",
 ]
@@ -193,13 +194,13 @@ def deviation(log_value, log_mean, errors: Errors) -> Deviation:
     near = jnp.abs(u) < NEAR
     # Each branch where it keeps its digits; the other gets a harmless argument, for the sake of derivatives.
     small, large = jnp.where(near, u, 0.0), jnp.where(near, 1.0, u)
-    rise = jnp.expm1(large)
+    # Where it is used, the exponential is far enough from 1 to lose next to nothing.
+    rise = jnp.exp(large) - 1.0
     log_rest = jnp.log1p(p * rise)
-    squared = jnp.where(
-        near, _polynomial(small, _squared_series(p)), 2.0 * (log_rest / p - large) / ((1.0 - p) * large**2)
-    )
+    far = (log_rest * (2.0 / (p * (1.0 - p))) - large * (2.0 / (1.0 - p))) / large**2
+    squared = jnp.where(near, _polynomial(small, _squared_series(p)), far)
     width = jnp.sqrt(squared)
-    far = (jnp.log(rise / large) - log_rest - jnp.log(width)) / large
+    far = (jnp.log(rise / (large * width)) - log_rest) / large
     bend = jnp.where(near, _polynomial(small, _bend_series(p)), far) / width
     bend = jnp.where(turned, -bend, bend)
     # Without the barrier, XLA computes all this anew for each of the many sums that derivatives consist of.
@@ -248,10 +249,14 @@ def information_of(errors: Errors):
 
 def log_density(log_value, off: Deviation, errors: Errors):
     """Log density of an estimate, from its logarithm."""
+    return log_peak(errors) - information_of(errors) * off.deviance - log_value
+
+
+def log_peak(errors: Errors):
+    """Log density of the logarithm of an estimate at z = 0, where it is largest."""
     a, b = errors.shape, 1.0 / errors.inverse_shape
-    normaliser = _log_normaliser(a) - 0.5 * jnp.log1p(a * errors.inverse_shape)
-    normaliser += _less_half_log(b) - _less_half_log(a + b)
-    return normaliser - information_of(errors) * off.deviance - log_value
+    peak = _log_normaliser(a) - 0.5 * jnp.log1p(a * errors.inverse_shape)
+    return peak + _less_half_log(b) - _less_half_log(a + b)
 
 
 def _log_normaliser(x):

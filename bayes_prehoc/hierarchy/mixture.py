@@ -18,10 +18,10 @@ WIDENING = 1.3
 MOST = 4
 """Components of the mixture."""
 EM_STEPS = 60
-CONVERGED = 0.05
+CONVERGED = 0.5
 """Gain of log likelihood in a step at which expectation maximisation ends."""
-NEGLIGIBLE = 1e-3
-"""Weight of a draw, over the mean weight, below which it is left out."""
+FITTED = 2000
+"""Draws that a mixture is made of, at most: of more, so many that stand for them."""
 SHRINKAGE = 8.0
 """Weight in draws, of a covariance that is the posterior's own scales without correlation."""
 
@@ -35,14 +35,16 @@ class Mixture(NamedTuple):
 
 
 def mixture_of_draws(x: Float[np.ndarray, "S P"], weight: Float[np.ndarray, " S"] | None = None) -> Mixture:
-    """Components by expectation maximisation; how many, up to `MOST`, by the Bayesian information criterion.
+    """Components by expectation maximisation; how many, up to `MOST`, by Akaike's information criterion.
 
     Draws may carry weights that sum to one; they then count as their effective number 1 / sum w^2.
     """
     weight = np.full(len(x), 1.0 / len(x)) if weight is None else weight
-    counts = weight > NEGLIGIBLE / len(x)
-    x, weight = x[counts], weight[counts] / weight[counts].sum()
     effective = 1.0 / np.sum(weight**2)
+    if len(x) > FITTED:
+        ends = np.cumsum(weight) / weight.sum()
+        rows, times = np.unique(np.searchsorted(ends, (np.arange(FITTED) + 0.5) / FITTED), return_counts=True)
+        x, weight = x[rows], times / FITTED
     center = weight @ x
     spread = np.maximum(np.sqrt(weight @ (x - center) ** 2), 1e-6)
     size = x.shape[1]
@@ -50,7 +52,7 @@ def mixture_of_draws(x: Float[np.ndarray, "S P"], weight: Float[np.ndarray, " S"
     for count in range(1, MOST + 1):
         fitted, log_likelihood = _maximise((x - center) / spread, effective * weight, count)
         parameters = count * (1 + size + size * (size + 1) / 2)
-        best = min(best, (parameters * np.log(effective) - 2.0 * log_likelihood, fitted), key=lambda pair: pair[0])
+        best = min(best, (2.0 * parameters - 2.0 * log_likelihood, fitted), key=lambda pair: pair[0])
     mean, covariance, share = best[1]
     return Mixture(center + spread * mean, np.linalg.cholesky(WIDENING * covariance) * spread[:, None], share)
 

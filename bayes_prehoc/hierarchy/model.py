@@ -43,8 +43,9 @@ from bayes_prehoc.hierarchy.likelihood import (
     alpha_of_rate,
     deviation,
     errors_of,
-    log_density,
+    information_of,
     log_mean_curve,
+    log_peak,
     log_risk_curve,
     normal_scores,
 )
@@ -152,13 +153,18 @@ def task_log_likelihood(latents, shared: Shared, noise, data: ModelData, proxy: 
     outcome set's noise over the squared scale, (T,).
     """
     several = jnp.ndim(latents[0]) - 1
-    depth, log_risk, dof, mask, noise = (
-        beside(values, several) for values in (data.depth, data.log_risk, data.dof, data.mask, noise)
+    # What is one number for each estimate is computed before it stands beside several latents, where it would be
+    # computed one by one.
+    early = several if max(map(jnp.ndim, shared)) > 1 else 0
+    depth, log_risk, dof, mask = (beside(values, early) for values in data[:4])
+    errors = jax.lax.optimization_barrier(errors_of(dof, depth, shared))
+    peaks = jnp.sum(jnp.where(mask, log_peak(errors) - log_risk, 0.0), axis=0)
+    depth, log_risk, mask, errors, peaks, noise = jax.tree.map(
+        lambda values: beside(values, several - early), (depth, log_risk, mask, errors, peaks, beside(noise, early))
     )
     log_mean = log_mean_curve(*latents, shared.onset, noise, depth, proxy, law)
-    errors = errors_of(dof, depth, shared)
     off = deviation(log_risk, log_mean, errors)
-    margins = jnp.sum(jnp.where(mask, log_density(log_risk, off, errors), 0.0), axis=0)
+    margins = peaks - jnp.sum(jnp.where(mask, information_of(errors) * off.deviance, 0.0), axis=0)
     chains = chains_of(depth, log_mean, shared, proxy)
     return margins + copula_log_density(normal_scores(off, errors), chains, errors, mask)
 

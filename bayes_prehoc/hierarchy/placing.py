@@ -29,21 +29,21 @@ from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
 from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
 from bayes_prehoc.hierarchy.mixture import Mixture
 from bayes_prehoc.hierarchy.start import Reference, reference_of_draws
-from bayes_prehoc.hierarchy.target import Arguments, flat_values
+from bayes_prehoc.hierarchy.target import Arguments, Correction, flat_values
 
-__all__ = ["REPRESENTATIVE", "Known", "Placed", "coarsest_rule", "next_rule", "place", "quadrature_errors"]
+__all__ = ["REPRESENTATIVE", "Known", "Placed", "fine_enough", "next_rule", "place", "quadrature_errors"]
 
 START_JITTER = 0.5
 """How far apart starts of the search for modes are: a standard deviation, of unconstrained values."""
-ROUNDS = (8, 4, 4)
-"""At most, before the points are placed, after the first time and after the second."""
 MANY = 500
 """Tasks from which on the population is told so well that less effort finds its posterior, and as many of them tell
 roughly where it lies."""
 REPRESENTATIVE = 24
-"""Draws at which the quadrature's error is computed."""
+"""Draws at which the quadrature's error is computed in the end."""
 FINE_ENOUGH = 0.25
 """Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
+ROUGHLY = 1.0
+"""The same for a rule that is good enough to place points by."""
 
 
 class Known(NamedTuple):
@@ -54,15 +54,25 @@ class Known(NamedTuple):
     too_coarse: int = 0
 
 
+class Rounds(NamedTuple):
+    """Of exploration: at most so many, of so many draws, until so many count."""
+
+    most: int
+    draws: int
+    enough: int
+
+
 class Effort(NamedTuple):
-    """Starts of the search for modes, draws of each round of exploration, and draws that tell where latents lie."""
+    """Starts of the search for modes, draws that tell where latents lie, and how to explore before points are placed,
+    after the first time and after the second."""
 
     climbs: int
-    exploring: int
     placing: int
+    rounds: tuple[Rounds, Rounds, Rounds]
 
 
-FEW_TASKS, MANY_TASKS = Effort(16, 2000, 200), Effort(4, 500, 100)
+FEW_TASKS = Effort(16, 80, (Rounds(8, 1000, 500), Rounds(4, 1000, 500), Rounds(8, 2000, 1500)))
+MANY_TASKS = Effort(4, 80, (Rounds(8, 1000, 500), Rounds(4, 1000, 500), Rounds(6, 1000, 800)))
 
 
 class Placed(NamedTuple):
@@ -79,21 +89,53 @@ def next_rule(rule: tuple[int, int, int]) -> int:
 
 
 def quadrature_errors(
-    evaluator: Evaluator, points: Float[np.ndarray, "S Q"], arguments: Arguments, rule: tuple[int, int, int]
+    evaluator: Evaluator, points: Float[np.ndarray, "S Q"], arguments: Arguments
 ) -> Float[np.ndarray, "S T"]:
-    """Log marginal likelihood of each task by a rule less that by `FINEST`."""
-    by_rule, finest = (evaluator.densities(points, arguments.with_rule(each)).by_task for each in (rule, FINEST))
+    """Log marginal likelihood of each task less that by `FINEST`."""
+    by_rule, finest = (evaluator.densities(points, own).by_task for own in (arguments, arguments.with_rule(FINEST)))
     return by_rule - finest
 
 
-def coarsest_rule(
-    evaluator: Evaluator, points: Float[np.ndarray, "S Q"], arguments: Arguments, rules: Sequence[tuple[int, int, int]]
-) -> tuple[int, int, int]:
-    """The first of the rules whose error hardly varies over these points, or the last; a constant error is none."""
-    for rule in rules[:-1]:
-        if quadrature_errors(evaluator, points, arguments, rule).sum(axis=1).std() <= FINE_ENOUGH:
-            return rule
-    return rules[-1]
+def fine_enough(
+    evaluator: Evaluator,
+    points: Float[np.ndarray, "S Q"],
+    arguments: Arguments,
+    covariance: Float[np.ndarray, "P P"],
+    rules: Sequence[tuple[int, int, int]],
+    enough: float = FINE_ENOUGH,
+) -> tuple[Arguments, tuple[int, int, int]]:
+    """With the first of the rules whose error hardly varies over these points, or the last, and that rule.
+
+    A constant error is none, and of many tasks most of it is linear in the hyperparameters where the posterior is
+    narrow: that is taken off.
+
+    Parameters
+    ----------
+    points : array (S, Q)
+        Draws of the posterior, more than twice as many as there are hyperparameters.
+    covariance : array (P, P)
+        Of the hyperparameters.
+    """
+    finest = evaluator.densities(points, arguments.with_rule(FINEST)).by_task
+    for rule in rules:
+        arguments = arguments.with_rule(rule)
+        errors = evaluator.densities(points, arguments).by_task - finest
+        if errors.sum(axis=1).std() <= enough:
+            break
+        correction, left = _correction(points[:, : len(covariance)], covariance, errors)
+        if left <= enough:
+            return arguments._replace(correction=correction), rule
+    return arguments, rule
+
+
+def _correction(x, covariance, errors) -> tuple[Correction, float]:
+    """By least squares, and the standard deviation of what is left of the errors of all tasks."""
+    mean, into = x.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance))
+    white = np.column_stack([np.ones(len(x)), (x - mean) @ into.T])
+    error = np.linalg.lstsq(white, errors)[0]
+    left = (errors - white @ error).sum(axis=1)
+    single = (np.asarray(part, np.float32) for part in (mean, into, error))
+    return Correction(*single), float(np.sqrt(np.sum(left**2) / max(len(x) - white.shape[1], 1)))
 
 
 def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
@@ -113,13 +155,15 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         sites = evaluator.sites(latents_key, points, arguments_at(frame._replace(start=latents)))
         return fitted_frame(latents, sites["white"]), points
 
-    with tqdm(total=1 + len(ROUNDS), desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False) as bar:
+    with tqdm(
+        total=1 + len(effort.rounds), desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False
+    ) as bar:
 
-        def explored(proposal: Mixture, arguments: Arguments, rounds: int) -> Weighted:
+        def explored(proposal: Mixture, arguments: Arguments, rounds: Rounds) -> Weighted:
             def log_p(x):
                 return evaluator.densities(target.points(x, data), arguments).total
 
-            found = population(rng, proposal, log_p, effort.exploring, rounds)
+            found = population(rng, proposal, log_p, *rounds)
             bar.update()
             return found
 
@@ -127,17 +171,16 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         arguments = arguments_at(frame)
         proposal = known.proposal or _first_proposal(rng, evaluator, known.reference, arguments, effort.climbs)
         bar.update()
-        found = explored(proposal, arguments, ROUNDS[0])
-
-        frame, _ = moved(frame, found)
-        arguments = arguments_at(frame)
-        found = explored(found.proposal, arguments, ROUNDS[1])
+        found = explored(proposal, arguments, effort.rounds[0])
 
         frame, points = moved(frame, found)
-        arguments = arguments_at(frame)
-        rule = coarsest_rule(evaluator, points[:REPRESENTATIVE], arguments, RULES[known.too_coarse :])
-        arguments = arguments.with_rule(rule)
-        found = explored(found.proposal, arguments, ROUNDS[2])
+        rough, _ = fine_enough(evaluator, points, arguments_at(frame), found.covariance(), RULES, ROUGHLY)
+        found = explored(found.proposal, rough, effort.rounds[1])
+
+        frame, points = moved(frame, found)
+        rules = RULES[known.too_coarse :]
+        arguments, rule = fine_enough(evaluator, points, arguments_at(frame), found.covariance(), rules)
+        found = explored(found.proposal, arguments, effort.rounds[2])
     return Placed(arguments, rule, found)
 
 

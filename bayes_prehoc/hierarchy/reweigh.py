@@ -54,7 +54,7 @@ PLACING = 40
 """As many of them tell where a task's latents lie."""
 EVEN = 0.05
 """Standard deviation of log weights below which they are even: what is left of it is the error of quadrature."""
-RULE = RULES[0]
+RULE = RULES[1]
 """Of the quadrature that weights are computed by."""
 POINTS = 128
 """Points that a latent is drawn from, at each draw of the hyperparameters."""

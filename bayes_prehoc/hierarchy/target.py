@@ -46,6 +46,7 @@ from bayes_prehoc.hierarchy.start import Reference
 
 __all__ = [
     "Arguments",
+    "Correction",
     "Density",
     "Target",
     "Values",
@@ -60,18 +61,42 @@ FARTHEST = -12.0
 """Below, the probability of a standard normal is nothing in single precision."""
 FARTHEST_ERFC = 9.0
 """Beyond, the complementary error function is nothing in single precision."""
+FARTHEST_OFF = 3.0
+"""Standard deviations from the mean up to which errors of quadrature are taken to go on as they do near it."""
 PARTIAL_BETA = np.array([2.5, 2.5, 2.0], np.float32)
 """b of the canonical partial correlations, Beta(b, b) on (-1, 1) under LKJ(2), in the order of `corr_chol`'s values."""
 _ONE_MODEL = threading.RLock()
 """NumPyro's handlers are one stack for all threads, and fits in several threads trace models."""
 
 
+class Correction(NamedTuple):
+    """What a rule of quadrature is off by, as a linear function of the hyperparameters near the posterior.
+
+    Attributes
+    ----------
+    mean, into : arrays (P,) and (P, P)
+        In the coordinates into (x - mean) the posterior is about standard.
+    error : array (1 + P, T)
+        Of each task's log marginal likelihood, there where these are nothing and for a unit of each of them.
+    """
+
+    mean: Float[np.ndarray, " P"]
+    into: Float[np.ndarray, "P P"]
+    error: Float[np.ndarray, "1+P T"]
+
+    def off(self, points: Float[Array | np.ndarray, "... Q"]) -> Float[Array | np.ndarray, "... T"]:
+        """The error at points; farther out than `FARTHEST_OFF` it grows no more."""
+        white = ((points[..., : len(self.mean)] - self.mean) @ self.into.T).clip(-FARTHEST_OFF, FARTHEST_OFF)
+        return self.error[0] + white @ self.error[1:]
+
+
 class Arguments(NamedTuple):
-    """Tasks by group, the estimates of all, and the points of quadrature in blocks."""
+    """Tasks by group, the estimates of all, the points of quadrature in blocks, and what these are off by, if known."""
 
     groups: tuple[Group, ...]
     data: ModelData
     blocks: tuple[Nodes, ...]
+    correction: Correction | None = None
 
     @classmethod
     def by_rule(cls, groups, data: ModelData, rule: tuple[int, int, int]) -> "Arguments":
@@ -79,8 +104,12 @@ class Arguments(NamedTuple):
         return cls(groups, data, quadrature(rule))
 
     def with_rule(self, rule: tuple[int, int, int]) -> "Arguments":
-        """The same tasks with other nodes."""
-        return self._replace(blocks=quadrature(rule))
+        """The same tasks with other nodes, of whose error nothing is known."""
+        return self._replace(blocks=quadrature(rule), correction=None)
+
+    def corrected(self, by_task, points):
+        """Log marginal likelihoods (..., T) by these nodes at points (..., Q), less what is known of their error."""
+        return by_task if self.correction is None else by_task - self.correction.off(points)
 
 
 class Values(NamedTuple):
@@ -135,7 +164,8 @@ class Target:
     def density(self, point: Float[Array, " Q"], arguments: Arguments) -> Density:
         """The density there."""
         values = self.values(point, arguments.data)
-        return Density(values.log_prior, self.log_marginals(values, arguments.groups, joined(arguments.blocks)))
+        by_task = self.log_marginals(values, arguments.groups, joined(arguments.blocks))
+        return Density(values.log_prior, arguments.corrected(by_task, point))
 
     def log_marginals(self, values: Values, groups: tuple[Group, ...], nodes: Nodes) -> Float[Array, " T"]:
         """`collapsed.log_marginals_of_all` at what a point stands for."""
@@ -290,23 +320,34 @@ def values_at(target: Target, points: Float[Array, "N Q"], data: ModelData) -> V
 
 @functools.partial(jax.jit, static_argnames=("target", "together"))
 def log_marginals_at(
-    target: Target, values: Values, groups: tuple[Group, ...], nodes: Nodes, together: bool
+    target: Target, values: Values, number, groups: tuple[Group, ...], nodes: Nodes, together: int
 ) -> Float[Array, "N T"]:
-    """`Target.log_marginals` at what several points stand for, computed one after the other or all together."""
-    return _each(lambda own: target.log_marginals(own, groups, nodes), together)(values)
+    """`Target.log_marginals` at what the first `number` of N points stand for, so many of them together at a time."""
+    return _of_first(number, lambda own: target.log_marginals(own, groups, nodes), values, together)
 
 
-@functools.partial(jax.jit, static_argnames=("target", "together"))
-def gradients(target: Target, points: Float[Array, "N Q"], arguments: Arguments, together: bool):
+@functools.partial(jax.jit, static_argnames="target")
+def gradients(target: Target, points: Float[Array, "N Q"], arguments: Arguments):
     """Log densities (N,) and their gradients (N, Q)."""
-    return _each(jax.value_and_grad(lambda point: target.density(point, arguments).total), together)(points)
+    return jax.vmap(jax.value_and_grad(lambda point: target.density(point, arguments).total))(points)
 
 
 @functools.partial(jax.jit, static_argnames=("target", "together"))
-def posterior_sites(target: Target, keys, values: Values, groups: tuple[Group, ...], together: bool):
-    """`Target.sites` at what several points stand for, arrays (N, ...), with a key for each."""
-    return _each(lambda pair: target.sites(*pair, groups), together)((keys, values))
+def posterior_sites(target: Target, keys, values: Values, number, groups: tuple[Group, ...], together: int):
+    """`Target.sites` at what the first `number` of N points stand for, arrays (N, ...), with a key for each."""
+    return _of_first(number, lambda pair: target.sites(*pair, groups), (keys, values), together)
 
 
-def _each(compute, together: bool):
-    return jax.vmap(compute) if together else functools.partial(jax.lax.map, compute)
+def _of_first(number, compute, points, together: int):
+    """What `compute` gives for the first `number` of N points, and zeros or more of it for the others."""
+    at_once = jax.vmap(compute)
+    found = jax.tree.map(lambda own: jnp.zeros(own.shape, own.dtype), jax.eval_shape(at_once, points))
+    if together == len(jax.tree.leaves(found)[0]):
+        return at_once(points)
+
+    def some(i, found):
+        own = jax.tree.map(lambda part: jax.lax.dynamic_slice_in_dim(part, i * together, together), points)
+        place = jax.lax.dynamic_update_slice_in_dim
+        return jax.tree.map(lambda whole, part: place(whole, part, i * together, 0), found, at_once(own))
+
+    return jax.lax.fori_loop(0, (number + together - 1) // together, some, found)

@@ -7,16 +7,19 @@ from bayes_prehoc.hierarchy.chains import Chains
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 
 
-@pytest.mark.parametrize(("together", "with_trajectories"), [(False, False), (True, False), (False, True)])
-def test_chains_sample_what_was_explored(placed, together, with_trajectories):
+@pytest.mark.parametrize(("batched", "with_trajectories"), [(False, False), (True, False), (False, True)])
+def test_chains_sample_what_was_explored(placed, batched, with_trajectories):
     """One by one in threads, and as one batch; the explored draws, weighted, are an independent account."""
-    evaluator, _, (arguments, _, found) = placed
-    with Evaluator(evaluator.target, together) as own:
-        chains = Chains(np.random.default_rng(3), own, arguments, found, 4, 0.95, with_trajectories)
+    evaluator, _, known = placed
+    found = known.found
+    with Evaluator(evaluator.target, batched) as own:
+        chains = Chains(np.random.default_rng(3), own, known, 4, 0.95, with_trajectories)
         chains.warm_up(40)
         drawn = chains.draw(150)
     assert drawn.points.shape == (4, 150, found.x.shape[1])
     assert all(values.shape[:2] == (4, 150) for values in drawn.statistics.values())
+    again = evaluator.densities(drawn.points[:, -1], known.arguments).by_task
+    np.testing.assert_allclose(drawn.statistics["by_task"][:, -1], again, rtol=1e-5, atol=1e-4)
     assert drawn.statistics["leapt"].mean() > 0.1 and chains.with_trajectories == with_trajectories
     if with_trajectories:
         assert drawn.statistics["accept_prob"].mean() > 0.8
@@ -27,8 +30,9 @@ def test_chains_sample_what_was_explored(placed, together, with_trajectories):
 
 
 def test_trajectories_come_in_where_few_leaps_land(placed):
-    evaluator, _, (arguments, _, found) = placed
-    wide = found.proposal._replace(factor=8.0 * found.proposal.factor)
-    chains = Chains(np.random.default_rng(3), evaluator, arguments, found._replace(proposal=wide), 4, 0.95)
+    evaluator, _, known = placed
+    wide = known.found.proposal._replace(factor=8.0 * known.found.proposal.factor)
+    known = known._replace(found=known.found._replace(proposal=wide))
+    chains = Chains(np.random.default_rng(3), evaluator, known, 4, 0.95)
     chains.warm_up(6)
     assert chains.with_trajectories and "accept_prob" in chains.draw(2).statistics

@@ -31,6 +31,21 @@ def test_climbs_find_each_mode_once_with_its_curvature():
     np.testing.assert_allclose(found.weight[order], [SHARE, 1 - SHARE], atol=0.02)
 
 
+def test_a_narrow_mode_of_a_large_energy_is_found_to_a_fraction_of_its_width():
+    """As of ten thousand tasks, whose log density is so large that relative gains say nothing."""
+    width = np.array([0.3, 0.02, 0.01])
+    turn = np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 0.8], [0.0, 0.0, 1.0]])
+
+    def narrow(x):
+        return 1e5 - 0.5 * np.sum((((x - 0.7) / width) @ turn) ** 2, axis=-1)
+
+    found = find_modes(np.random.default_rng(0).normal(size=(3, 3)), narrow)
+    covariance = np.linalg.inv(turn @ turn.T) * width[:, None] * width
+    white = np.linalg.solve(np.linalg.cholesky(covariance), (found.mean[0] - 0.7))
+    assert len(found.weight) == 1 and np.abs(white).max() < 0.2
+    np.testing.assert_allclose(found.factor[0] @ found.factor[0].T / 1.3, covariance, rtol=0.05, atol=1e-6)
+
+
 def test_a_flat_direction_gets_a_bounded_scale():
     found = find_modes(np.zeros((1, 2)), lambda x: -0.5 * x[:, 0] ** 2)
     np.testing.assert_allclose(np.diag(found.factor[0]), np.sqrt(1.3) * np.array([1.0, 2.0]), rtol=1e-3)
@@ -44,7 +59,7 @@ def test_a_population_finds_masses_and_moments():
     """From modes whose masses are known badly."""
     first = find_modes(starts(np.random.default_rng(0)), jax.jit(log_p))
     first = first._replace(weight=np.full(2, 0.5))
-    found = population(np.random.default_rng(0), first, log_p, 1500, rounds=6)
+    found = population(np.random.default_rng(0), first, log_p, rounds=6, number=1500, enough=750)
     assert found.weight.sum() == pytest.approx(1.0) and found.effective > 500
     in_first = found.x[:, 0] < APART / 2
     assert found.weight[in_first].sum() == pytest.approx(SHARE, abs=0.06)
@@ -63,7 +78,9 @@ def test_a_population_moves_to_a_posterior_that_it_starts_far_from():
     def narrow(x):
         return -0.5 * jnp.sum(((x - 1.0) / 0.1) ** 2, axis=-1)
 
-    found = population(np.random.default_rng(0), wide_mixture(np.zeros(SIZE), 0.5), narrow, 1000, rounds=10)
+    found = population(
+        np.random.default_rng(0), wide_mixture(np.zeros(SIZE), 0.5), narrow, rounds=10, number=1000, enough=500
+    )
     assert found.effective > 300
     np.testing.assert_allclose(found.weight @ found.x, 1.0, atol=0.03)
     np.testing.assert_allclose(np.sqrt(np.diag(found.covariance())), 0.1, rtol=0.3)
@@ -73,11 +90,13 @@ def test_densities_that_are_not_finite_are_none():
     def half(x):
         return jnp.where(x[:, 0] > 0.0, -0.5 * jnp.sum(x**2, axis=1), jnp.nan)
 
-    found = population(np.random.default_rng(1), wide_mixture(np.zeros(2), 1.0), half, 1000, rounds=2)
+    found = population(
+        np.random.default_rng(1), wide_mixture(np.zeros(2), 1.0), half, rounds=2, number=1000, enough=500
+    )
     assert np.all(found.weight[found.x[:, 0] <= 0.0] == 0.0)
     assert found.weight @ found.x[:, 0] == pytest.approx(np.sqrt(2 / np.pi), abs=0.1)
     nowhere = population(
-        np.random.default_rng(1), wide_mixture(np.zeros(2), 1.0), lambda x: jnp.full(len(x), jnp.nan), 100, rounds=2
+        np.random.default_rng(1), wide_mixture(np.zeros(2), 1.0), lambda x: jnp.full(len(x), jnp.nan), 2, 100, 50
     )
     assert nowhere.weight == pytest.approx(0.01)
 

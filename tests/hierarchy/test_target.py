@@ -83,7 +83,8 @@ def test_density_is_that_of_the_model(make, proxy):
         found = totals(target, points, arguments, together)
         np.testing.assert_allclose(found[[0, 2]], -expected, atol=1e-3)
     keys = jax.random.split(jax.random.key(0), 3)
-    found = posterior_sites(target, keys, values_at(target, points, arguments.data), arguments.groups, together=False)
+    values = values_at(target, points, arguments.data)
+    found = posterior_sites(target, keys, values, len(points), arguments.groups, together=1)
     for name in hyperparameters(proxy):
         np.testing.assert_allclose(found[name][2], sites[name], rtol=1e-4, atol=1e-5)
     assert all(found[name].shape == (3, 6) for name in (*LATENTS, "effective")) and found["white"].shape == (3, 6, 3)
@@ -143,7 +144,7 @@ def test_volume_is_that_of_the_change_of_variables(make, proxy):
 def test_gradient_is_the_slope(make, proxy):
     target, arguments, _, x = problem(make, proxy)
     point = target.points(x[None], arguments.data)[0]
-    value, slope = (part[0] for part in gradients(target, point[None], arguments, together=False))
+    value, slope = (part[0] for part in gradients(target, point[None], arguments))
     direction = np.random.default_rng(0).normal(size=len(point)).astype(np.float32)
     step = 1e-2 * direction
     ends = totals(target, np.stack([point - step, point, point + step]), arguments)
