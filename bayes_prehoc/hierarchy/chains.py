@@ -1,8 +1,8 @@
-"""Markov chains on the points of a target: leaps, new noises and, where those do not suffice, Hamiltonian trajectories.
+"""Markov chains on the points of a target: leaps, walks, new noises and, where needed, Hamiltonian trajectories.
 
 The explored posterior is the proposal that chains leap with (`leaps`). Where it fits, leaps alone give draws that are
-nearly independent, across modes too, for the price of densities. Where few leaps land, and in attempts after the first,
-a trajectory follows each round of leaps: trajectories reach where the proposal is too thin.
+nearly independent, across modes too, for the price of densities; where it is too thin, a few steps of a walk keep
+chains from staying. Where few leaps land, and in attempts after the second, a trajectory follows each round of leaps.
 """
 
 import functools

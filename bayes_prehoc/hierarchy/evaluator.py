@@ -69,7 +69,6 @@ class Evaluator:
 
         `each` is how parts are run; threads of the pool itself give `map`.
         """
-
         size = len(points) if self.batched else POINTS
         together = self._together(size, arguments)
 

@@ -1,6 +1,7 @@
 """Where a posterior of a dozen dimensions lies: its modes, then population Monte Carlo.
 
-Quasi-Newton climbs from points far apart find the modes, and the curvature there makes a mixture of t distributions.
+Quasi-Newton climbs from points far apart find the modes, and again from there in units of the widths that the curvature
+tells; the curvature at their ends makes a mixture of t distributions.
 Its draws, weighted by density over proposal, make the next mixture, and so on until enough of them count; the draws of
 all rounds are weighted as draws of the mixture of all proposals. Where few draws hold all the weight, weights are
 flattened, w^beta, until enough draws count, so that the mixture moves towards the posterior by steps that its draws can
@@ -79,7 +80,7 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
     """
 
     def rough(x):
-        return _climb(log_p, x, np.eye(len(x)), SLOPE_STEP)
+        return _climb(log_p, x, np.eye(len(x)), SLOPE_STEP, central=False)
 
     ends = sorted(each(rough, climb_from), key=lambda end: end.fun)
     modes = []
@@ -90,7 +91,7 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
             continue
         # Again, in steps that fit: slopes by differences over more than a standard deviation lead astray.
         scale = np.linalg.inv(np.linalg.cholesky(_curvature(log_p, end.x, CURVATURE_STEP * np.eye(len(end.x))))).T
-        end = _climb(log_p, end.x, scale, FITTING_STEP)
+        end = _climb(log_p, end.x, scale, FITTING_STEP, central=True)
         modes.append((end.x, _curvature(log_p, end.x, FITTING_STEP * scale), end.fun))
     if not modes:
         return None
@@ -100,16 +101,21 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
     return Mixture(center, np.linalg.cholesky(WIDENING * np.linalg.inv(precision)), share / share.sum())
 
 
-def _climb(log_p, x, scale, step):
-    """The end of a quasi-Newton climb from x, in coordinates whose units are the columns of `scale`."""
-    steps = step * np.vstack([np.eye(len(x)), -np.eye(len(x)), np.zeros(len(x))]) @ scale.T
+def _climb(log_p, x, scale, step, central):
+    """The end of a quasi-Newton climb from x, in coordinates whose units are the columns of `scale`.
+
+    Slopes are by differences over `step`, to one side or to both.
+    """
+    directions = [np.eye(len(x)), -np.eye(len(x))] if central else [np.eye(len(x))]
+    steps = step * np.vstack([np.zeros(len(x)), *directions]) @ scale.T
 
     def downhill(z):
-        ahead, behind, here = np.split(np.asarray(log_p(x + scale @ z + steps), np.float64), [len(z), 2 * len(z)])
-        slope = (ahead - behind) / (2.0 * step)
-        if not (np.isfinite(here).all() and np.isfinite(slope).all()):
+        here, *beside = np.asarray(log_p(x + scale @ z + steps), np.float64)
+        ahead, *behind = np.reshape(beside, (-1, len(z)))
+        slope = (ahead - behind[0]) / (2.0 * step) if central else (ahead - here) / step
+        if not (np.isfinite(here) and np.isfinite(slope).all()):
             return NOWHERE, np.zeros_like(slope)
-        return -here[0] - start, -slope
+        return -here - start, -slope
 
     # Energies are told over that at the start: a climb ends where gains are small beside them.
     start = -float(np.asarray(log_p(x[None]), np.float64)[0])

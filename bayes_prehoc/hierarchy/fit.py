@@ -38,9 +38,9 @@ def fit(estimates: RiskEstimates, *, prior: str | None = None, seed: int = 0) ->
 
     Notes
     -----
-    The model is that of `hierarchy.model`. The hyperparameters are sampled, by leaps and Hamiltonian trajectories, with
-    the tasks' latents integrated out (`hierarchy.collapsed`), which are drawn afterwards; a run that misses the gate is
-    extended or made anew with shorter steps (`hierarchy.inference.Sampler`).
+    The model is that of `hierarchy.model`. The hyperparameters are sampled, by leaps and walks and, if need be, by
+    Hamiltonian trajectories (`hierarchy.chains`), with the tasks' latents integrated out (`hierarchy.collapsed`), which
+    are drawn afterwards; a run that misses the gate is extended or made anew (`hierarchy.inference.Sampler`).
     """
     if not isinstance(estimates, RiskEstimates):
         raise InputError(f"got a {type(estimates).__name__}", "fit", "Give what estimate_risk returns.")

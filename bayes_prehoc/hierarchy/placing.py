@@ -4,7 +4,9 @@ The two depend on each other. Points that are put where a point estimate of the 
 posterior of the hyperparameters lies (`explore`). Draws from there, and the latents that they call for, place the
 points better (`collapsed.Frame`): the means of the latents become the point of expansion, and where draws of them lie
 in those coordinates tells where the points belong. So exploring and placing take turns, three and two times, and the
-coarsest rule of quadrature that is fine enough is chosen when the points are in their last place.
+coarsest rule of quadrature that is fine enough is chosen when the points are in their last place. What matters is how
+its error varies over the posterior: a constant cancels, and what is linear in the hyperparameters is told by a few
+draws and taken off (`target.Correction`).
 """
 
 import sys
