@@ -109,7 +109,7 @@ class Chains:
         return Drawn(np.stack(points, axis=1), by_name)
 
     def _once(self, adapting: bool) -> dict[str, np.ndarray]:
-        """Leaps, new noises and a trajectory of every chain, as far as there are such."""
+        """Leaps, a walk, new noises and a trajectory of every chain, as far as there are such."""
         leapt = leap(self._rng, self._at, self._densities, self._proposal, self._leaps)
         self._at = leapt.at
         for _ in range(WALKS):

@@ -107,11 +107,11 @@ class Evaluator:
         factor = sites.pop("corr_chol").astype(np.float64)
         return sites | {"corr": factor @ np.swapaxes(factor, -1, -2)}
 
-    def _together(self, number: int, arguments: Arguments, each: int = 1) -> int:
-        """How many of so many points are computed together: a power of two; `each` is what one takes over a density."""
+    def _together(self, number: int, arguments: Arguments, cost: int = 1) -> int:
+        """How many of so many points are computed together: a power of two; `cost` is what one takes over a density."""
         if self.batched:
             return number
-        most = TASKS // (each * arguments.data.kind.shape[0])
+        most = TASKS // (cost * arguments.data.kind.shape[0])
         return min(number, 2 ** max(0, most.bit_length() - 1))
 
     def _in_parts(self, compute: Callable, size: int, together: int, points, *beside, each: Callable | None = None):

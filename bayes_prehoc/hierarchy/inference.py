@@ -19,7 +19,7 @@ from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
 from bayes_prehoc.hierarchy.model import Hyperprior
-from bayes_prehoc.hierarchy.placing import REPRESENTATIVE, Known, next_rule, place, quadrature_errors
+from bayes_prehoc.hierarchy.placing import Known, next_rule, place, quadrature_errors
 from bayes_prehoc.hierarchy.start import find_reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Target
 
@@ -27,6 +27,8 @@ __all__ = ["Sampler", "Samples", "sample"]
 
 HOPELESS = 1.1
 """R-hat above which more draws from the same chains would not help."""
+REPRESENTATIVE = 24
+"""Draws at which the quadrature's error is computed."""
 LENGTH_HELPS = {"r_hat", "ess_bulk", "ess_tail"}
 """Checks that more draws from the same chains can mend."""
 

@@ -88,12 +88,8 @@ def leap(rng: np.random.Generator, at: At, densities: Callable, proposal: Mixtur
     held = _or_nothing(at.density.total - log_density(proposal, at.points[:, :size]))
     taken, accepted = _metropolis(rng, held, log_weight)
     rows = np.arange(chains)
-
-    def chosen(new, old):
-        return np.where((taken >= 0).reshape(-1, *[1] * (old.ndim - 1)), new[rows, taken], old)
-
-    density = Density(*map(chosen, there, at.density))
-    return Leapt(At(chosen(offered, at.points), density), accepted, log_weight)
+    new = At(offered[rows, taken], Density(*(part[rows, taken] for part in there)))
+    return Leapt(_where(taken >= 0, new, at), accepted, log_weight)
 
 
 def enough_leaps(accepted: float) -> int:
@@ -107,14 +103,10 @@ def walk(rng: np.random.Generator, at: At, densities: Callable, factor: Float[np
     size = len(factor)
     points = at.points.copy()
     points[:, :size] += STRIDE / np.sqrt(size) * rng.normal(size=(len(points), size)) @ factor.T
-    density = densities(points)
-    with np.errstate(invalid="ignore"):
-        taken = np.log(rng.random(len(points))) < density.total - at.density.total
-
-    def chosen(new, old):
-        return np.where(taken.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-    return At(chosen(points, at.points), Density(*map(chosen, density, at.density)))
+    new = At(points, densities(points))
+    with np.errstate(invalid="ignore"):  # from outside to outside
+        taken = np.log(rng.random(len(points))) < new.density.total - at.density.total
+    return _where(taken, new, at)
 
 
 class NoiseProposal(NamedTuple):
@@ -168,6 +160,15 @@ def redraw(rng: np.random.Generator, at: At, densities: Callable, proposal: Nois
     log_prior = at.density.log_prior + 0.5 * np.sum(before**2 - after**2, axis=1)
     points = np.concatenate([at.points[:, :-tasks], after], axis=1)
     return At(points, Density(log_prior, chosen(by_task, at.density.by_task)))
+
+
+def _where(which, new: At, old: At) -> At:
+    """The chains `which` (C,) at the new place, the others at the old."""
+
+    def chosen(there, here):
+        return np.where(which.reshape(-1, *[1] * (here.ndim - 1)), there, here)
+
+    return At(chosen(new.points, old.points), Density(*map(chosen, new.density, old.density)))
 
 
 def _flat(offered):

@@ -33,15 +33,13 @@ from bayes_prehoc.hierarchy.mixture import Mixture
 from bayes_prehoc.hierarchy.start import Reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Arguments, Correction, flat_values
 
-__all__ = ["REPRESENTATIVE", "Known", "Placed", "fine_enough", "next_rule", "place", "quadrature_errors"]
+__all__ = ["Known", "Placed", "fine_enough", "next_rule", "place", "quadrature_errors"]
 
 START_JITTER = 0.5
 """How far apart starts of the search for modes are: a standard deviation, of unconstrained values."""
 MANY = 500
 """Tasks from which on the population is told so well that less effort finds its posterior, and as many of them tell
 roughly where it lies."""
-REPRESENTATIVE = 24
-"""Draws at which the quadrature's error is computed in the end."""
 FINE_ENOUGH = 0.25
 """Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
 ROUGHLY = 1.0
