@@ -35,7 +35,8 @@ AT_ONCE = 500_000
 
 def sensitivity_to_prior(draws, proxy: str) -> Check:
     """How much the posterior of the hyperparameters moves as their prior is sharpened a little; the largest of them."""
-    names = ["mu_share", "mu_rate", *OF_POPULATION, *shared_sites(proxy)]
+    there = draws["posterior"].data_vars
+    names = ["mu_share", "mu_rate", *(name for name in OF_POPULATION if name in there), *shared_sites(proxy)]
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # Of what does not vary, such as the diagonal of a correlation matrix, there is no sensitivity.
         warnings.simplefilter("ignore")
@@ -88,7 +89,8 @@ def _p_values(sites, estimates, rows):
     scores = normal_scores(deviation(log_risk, log_mean, errors), errors)
     independent = whitened(scores, chains_of(depth, log_mean, shared, some.proxy), errors, mask).scores
     squares = np.sum(np.asarray(independent, np.float64) ** 2, axis=0)
-    return stats.chi2.sf(squares, np.sum(data.mask, axis=0)[:, None]).mean(axis=1)
+    depths = np.sum(data.mask, axis=0)[:, None]
+    return np.where(depths > 0, stats.chi2.sf(squares, np.maximum(depths, 1)), 1.0).mean(axis=1)
 
 
 def _by_task(values, rows):

@@ -20,7 +20,14 @@ import pandas as pd
 from scipy import stats
 
 from bayes_prehoc.hierarchy.inference import sample
-from bayes_prehoc.hierarchy.model import LATENTS, shared_of, shared_sites, task_log_likelihood, weak_prior
+from bayes_prehoc.hierarchy.model import (
+    LATENTS,
+    shared_of,
+    shared_of_tasks,
+    shared_sites,
+    task_log_likelihood,
+    weak_prior,
+)
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 
 __all__ = ["RANKS", "Design", "Ranked", "rank_of_truth", "uniformity"]
@@ -32,12 +39,14 @@ SHALLOWEST = 0.02
 
 
 class Design(NamedTuple):
-    """Tasks, depths and runs that are simulated, and the proxy."""
+    """Tasks, depths and runs that are simulated, the proxy, and numbers of families and covariates."""
 
     tasks: int
     depths: int
     n_seeds: int
     proxy: str = "run_to_run"
+    families: int = 0
+    covariates: int = 0
 
 
 class Ranked(NamedTuple):
@@ -59,14 +68,19 @@ def rank_of_truth(key, design: Design) -> Ranked:
     prior = weak_prior(design.proxy)
     kind = np.ones((design.tasks, 1))
     depth = np.tile(np.geomspace(SHALLOWEST, 1.0, design.depths), (design.tasks, 1))
-    truth = draw_truth(truth_key, prior, design.proxy, kind)
-    data = draw_estimates(data_key, truth, depth, np.full(depth.shape, design.n_seeds - 1.0), kind, design.proxy)
+    own = np.arange(design.tasks)[:, None] % max(design.families, 1)
+    family = np.asarray(own == np.arange(design.families), float)
+    covariates = np.random.default_rng(0).normal(size=(design.tasks, design.covariates))
+    truth = draw_truth(truth_key, prior, design.proxy, kind, family, covariates)
+    dof = np.full(depth.shape, design.n_seeds - 1.0)
+    columns = {"family": family, "covariates": covariates}
+    data = draw_estimates(data_key, truth, depth, dof, kind, design.proxy, **columns)
     samples = sample(fit_key, data, prior, design.proxy)
 
     drawn = {name: values.reshape(-1, *values.shape[2:]) for name, values in samples.sites.items()}
     thinned = np.linspace(0, len(drawn["misfit"]) - 1, RANKS - 1).round().astype(int)
     drawn = {name: np.asarray(values[thinned], np.float64) for name, values in drawn.items()}
-    true = {name: np.asarray(value, np.float64) for name, value in truth._asdict().items()}
+    true = {name: np.asarray(value, np.float64) for name, value in truth.sites.items()}
     true["corr"] = true.pop("corr_chol") @ truth.corr_chol.T
     as_draw = {name: value[None] for name, value in true.items()}
     quantities = _quantities(drawn, data, design.proxy), _quantities(as_draw, data, design.proxy)
@@ -87,8 +101,14 @@ def _quantities(sites, data, proxy):
     for i, j in zip(*np.tril_indices(len(LATENTS), -1), strict=True):
         found[f"corr_{LATENTS[j]}_{LATENTS[i]}"] = sites["corr"][:, i, j]
     found |= {name: sites[name][:, 0] for name in LATENTS}
+    for name in ("tau_family", "sway"):
+        found |= {f"{name}_{own}": sites[name][:, i] for i, own in enumerate(LATENTS) if name in sites}
+    for name in ("family_white", "slope_white"):
+        found |= {f"{name}_{own}": sites[name][:, 0, i] for i, own in enumerate(LATENTS) if name in sites}
+    found |= {name: sites[name][:, 0] for name in ("family_onset", "family_misfit") if name in sites}
     latents = tuple(jnp.asarray(sites[name].T, jnp.float32) for name in LATENTS)
-    shared = shared_of({name: jnp.asarray(sites[name], jnp.float32)[None] for name in names})
+    of_each = shared_of_tasks(sites, proxy, np.asarray(data.family)).items()
+    shared = shared_of({name: jnp.asarray(np.atleast_2d(value.T), jnp.float32) for name, value in of_each})
     by_task = task_log_likelihood(latents, shared, jnp.zeros(len(data.noise)), data, proxy)
     found["log_likelihood"] = np.asarray(by_task, np.float64).sum(axis=0)
     return found

@@ -53,6 +53,7 @@ __all__ = [
     "joined",
     "log_marginals",
     "log_marginals_of_all",
+    "log_terms",
     "plain_frame",
     "quadrature",
     "sampled_priors",
@@ -148,7 +149,8 @@ def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
             tops = np.array([*cuts, widths[-1]])
             padded = tops[np.searchsorted(tops, depths)].sum()
             best = min(best, (padded + GROUP_COST * count, tuple(tops)))
-    tops = np.array(best[1])
+    # Of a task that nobody has probed there are none, and arrays need a length.
+    tops = np.maximum(best[1], 1)
     # By NumPy: JAX would compile a program for each shape.
     data, frame = jax.tree.map(np.asarray, (data, frame))
     groups = []
@@ -158,7 +160,7 @@ def groups_by_depths(data: ModelData, frame: Frame) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _log_terms(standard, population: Population, group: Group, noise, proxy: str, law: str):
+def log_terms(standard, population: Population, group: Group, noise, proxy: str, law: str):
     """Whitened coordinates and latents at points of the frame, and what the marginal likelihood averages there.
 
     `standard`, the whitened coordinates and the latents are triples of arrays (T, M) or broadcast to it; the average is
@@ -169,7 +171,7 @@ def _log_terms(standard, population: Population, group: Group, noise, proxy: str
     white = tuple(center[:, i, None] + part for i, part in enumerate(linear3.product(factor, standard)))
     # Without the barriers here and below, XLA computes what stands before them anew wherever it is used.
     latents, correction = jax.lax.optimization_barrier(color(white, population, start, noise, group.data, proxy, law))
-    log_likelihood = task_log_likelihood(latents, population.shared, noise, group.data, proxy, law)
+    log_likelihood = task_log_likelihood(latents, population.shared_of(group.data), noise, group.data, proxy, law)
     volume = linear3.log_det(factor) + 0.5 * sum(x**2 - w**2 for x, w in zip(standard, white, strict=True))
     return white, latents, log_likelihood + correction + volume
 
@@ -179,7 +181,7 @@ def log_marginals(
 ):
     """Log marginal likelihood of each task of the group, (T,), or what some nodes of a rule contribute to it."""
     standard = tuple(nodes.at[None, :, i] for i in range(3))
-    _, _, terms = _log_terms(standard, population, group, noise, proxy, law)
+    _, _, terms = log_terms(standard, population, group, noise, proxy, law)
     return jax.nn.logsumexp(jax.lax.optimization_barrier(nodes.log_weight + terms), axis=1)
 
 
@@ -205,7 +207,7 @@ def draw_latents(
     shift = jax.random.uniform(shift_key, (3, tasks, 1))
     uniform = jnp.mod(jnp.asarray(_sobol(points).T)[:, None, :] + shift, 1.0)
     standard = POINTS_WIDTH * jax.scipy.special.ndtri(jnp.clip(uniform, 1e-6, 1.0 - 1e-6))
-    white, latents, terms = _log_terms(tuple(standard), population, group, noise, proxy, law)
+    white, latents, terms = log_terms(tuple(standard), population, group, noise, proxy, law)
     terms = terms - 0.5 * (1.0 - POINTS_WIDTH**-2) * jnp.sum(standard**2, axis=0)
     picked = jax.random.categorical(pick_key, terms, axis=1)[:, None]
     white, latents = (
@@ -222,7 +224,7 @@ def _sobol(points: int) -> np.ndarray:
 
 def sampled_priors(data: ModelData, prior: Hyperprior, proxy: str, with_noise: bool):
     """NumPyro model of the hyperparameters and the noise before any data; sites as in `model.hierarchical_model`."""
-    population = sampled_population(prior, proxy, data.kind.shape[1])
+    population = sampled_population(prior, proxy, data.sizes)
     return population, sampled_noise(data, with_noise)
 
 

@@ -11,14 +11,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.basis import Basis, basis_of, family_of
 from bayes_prehoc.risk.estimates import RiskEstimates
 
 __all__ = [
     "MOST_DEPTHS",
+    "ONE_KIND",
     "REFERENCE_DEPTH",
     "ModelData",
+    "Sizes",
     "check_estimates",
-    "metric_kinds",
     "model_data",
     "spread_depths",
 ]
@@ -29,6 +31,18 @@ REFERENCE_DEPTH = 0.2
 MOST_DEPTHS = 12
 """Of a task. More of the same runs tell little more, and of the tails of many that hang together the copula is wrong:
 estimates of three runs that are all e^6 too small at fifty depths are no coincidence to it."""
+
+
+class Sizes(NamedTuple):
+    """How many columns there are of each sort, which is how many hyperparameters there are."""
+
+    kinds: int = 1
+    families: int = 0
+    covariates: int = 0
+
+
+ONE_KIND = Sizes()
+"""Tasks with one kind of metric and nothing else to tell them apart by."""
 
 
 class ModelData(NamedTuple):
@@ -42,6 +56,8 @@ class ModelData(NamedTuple):
     mask : True where there is a value
     kind : one-hot kind of metric (T, kinds)
     noise, noise_se : V_eval of the outcome over the squared scale and its standard error; 0 where unknown
+    family : one-hot family (T, families), or nothing in a task of a family that is not among them
+    covariates : of each task (T, covariates)
     """
 
     depth: Float[Array, "D T"]
@@ -51,6 +67,13 @@ class ModelData(NamedTuple):
     kind: Float[Array, "T kinds"]
     noise: Float[Array, " T"]
     noise_se: Float[Array, " T"]
+    family: Float[Array, "T families"]
+    covariates: Float[Array, "T covariates"]
+
+    @property
+    def sizes(self) -> Sizes:
+        """Numbers of columns."""
+        return Sizes(*(part.shape[-1] for part in (self.kind, self.family, self.covariates)))
 
     def taken(self, rows, most: int | None = None) -> "ModelData":
         """Of the tasks in these rows, and of at most so many depths; rows (P, n) give P such, along a first axis."""
@@ -65,20 +88,15 @@ class ModelData(NamedTuple):
         return ModelData(*map(of_depths, self[:4]), *map(of_tasks, self[4:]))
 
 
-def metric_kinds(estimates: RiskEstimates) -> tuple[str, ...]:
-    """Kinds of metric among the tasks, sorted; the columns of `ModelData.kind`."""
-    return tuple(sorted({t.metric_kind for t in estimates}))
-
-
-def model_data(estimates: RiskEstimates, kinds: tuple[str, ...] | None = None) -> ModelData:
+def model_data(estimates: RiskEstimates, basis: Basis | None = None) -> ModelData:
     """Arrays of the model for a set of estimates; float32, logarithms taken in float64 first.
 
-    Of each task at most `MOST_DEPTHS` depths, spread evenly in log depth. `kinds` are those of the columns of
-    `ModelData.kind`. Default: those of the estimates.
+    Of each task at most `MOST_DEPTHS` depths, spread evenly in log depth. `basis` names the columns. Default: those of
+    a fit of these estimates.
     """
-    kinds = metric_kinds(estimates) if kinds is None else kinds
+    basis = basis_of(estimates) if basis is None else basis
     taken = [spread_depths(t.depths) for t in estimates]
-    shape = (max(map(len, taken)), len(estimates))
+    shape = (max(1, *map(len, taken)), len(estimates))
     depth, log_risk, dof = np.ones(shape), np.zeros(shape), np.full(shape, 2.0)
     mask = np.zeros(shape, bool)
     noise, noise_se = np.zeros(len(estimates)), np.zeros(len(estimates))
@@ -90,10 +108,18 @@ def model_data(estimates: RiskEstimates, kinds: tuple[str, ...] | None = None) -
         mask[there, row] = True
         if task.has_noise:
             noise[row], noise_se[row] = task.noise / task.scale**2, task.noise_se / task.scale**2
-    kind = np.array([[t.metric_kind == k for k in kinds] for t in estimates], float)
+    kind = _one_hot([task.metric_kind for task in estimates], basis.kinds)
+    family = _one_hot([family_of(task) for task in estimates], basis.families)
+    covariates = np.zeros((len(estimates), 0))
+    if basis.covariates is not None:
+        covariates = np.stack([basis.covariates.of(task) for task in estimates])
     floats = [jnp.asarray(a, jnp.float32) for a in (depth, log_risk, dof)]
-    rest = [jnp.asarray(a, jnp.float32) for a in (kind, noise, noise_se)]
+    rest = [jnp.asarray(a, jnp.float32) for a in (kind, noise, noise_se, family, covariates)]
     return ModelData(*floats, jnp.asarray(mask), *rest)
+
+
+def _one_hot(names, columns) -> np.ndarray:
+    return np.array([[name == column for column in columns] for name in names], float).reshape(len(names), len(columns))
 
 
 def spread_depths(depths: Float[np.ndarray, " D"]) -> np.ndarray:

@@ -23,7 +23,7 @@ from bayes_prehoc.hierarchy.target import (
     values_at,
 )
 
-__all__ = ["Evaluator", "generator"]
+__all__ = ["Evaluator", "generator", "with_correlations"]
 
 POINTS = 16
 """Points that a thread of a CPU is given in one call, and at most as many are computed together."""
@@ -38,6 +38,13 @@ SITES = 50
 def generator(key) -> np.random.Generator:
     """NumPy's random numbers for what is computed on the host, from a key."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def with_correlations(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """With `corr`, in double precision, for its Cholesky factor `corr_chol`."""
+    factor = sites["corr_chol"].astype(np.float64)
+    corr = factor @ np.swapaxes(factor, -1, -2)
+    return {name: values for name, values in sites.items() if name != "corr_chol"} | {"corr": corr}
 
 
 class Evaluator:
@@ -103,9 +110,7 @@ class Evaluator:
             values = values_at(self.target, part, arguments.data)
             return posterior_sites(self.target, keys, values, number, arguments.groups, together)
 
-        sites = self._in_parts(some, size, together, points, jax.random.split(key, len(points)))
-        factor = sites.pop("corr_chol").astype(np.float64)
-        return sites | {"corr": factor @ np.swapaxes(factor, -1, -2)}
+        return with_correlations(self._in_parts(some, size, together, points, jax.random.split(key, len(points))))
 
     def _together(self, number: int, arguments: Arguments, cost: int = 1) -> int:
         """How many of so many points are computed together: a power of two; `cost` is what one takes over a density."""

@@ -24,7 +24,7 @@ from bayes_prehoc.runs.trajectories import SetAside
 
 __all__ = ["SCHEMA_VERSION", "load_posterior", "save_posterior"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Draws of earlier versions are of another likelihood."""
 FORMAT = "bayes_prehoc posterior"
 GROUPS = ("posterior", "sample_stats", "observed_data")
@@ -48,6 +48,7 @@ def save_posterior(posterior: Posterior, path) -> None:
         "hyperprior": posterior.hyperprior._asdict(),
         "prior": posterior.prior,
         "seed": posterior.seed,
+        "engine": posterior.engine,
     }
     content = np.frombuffer(json.dumps(document).encode(), np.uint8)
     tree = posterior.draws.copy()
@@ -121,6 +122,7 @@ def load_posterior(path) -> Posterior:
             hyperprior=hyperprior,
             prior=document["prior"],
             seed=document["seed"],
+            engine=document["engine"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the posterior in it is damaged ({error})", str(path), "Fit again.") from None

@@ -1,11 +1,15 @@
-"""Sampling the collapsed model, and again with shorter steps where the gate was missed.
+"""Sampling by one of two engines, and again with shorter steps where the gate was missed.
 
-Before chains start, `placing` finds where the posterior of the hyperparameters lies. That gives them the proposal they
+Up to `MOST_BY_LEAPS` hyperparameters are sampled with the tasks' latents integrated out (`collapsed`, `chains`); more,
+which families and covariates make, together with all latents (`joint`).
+
+Of the first engine: before chains start, `placing` finds where the posterior of the hyperparameters lies. That gives
 leap with and the metric of their trajectories (`chains`), so that warm-up has little to find. The tasks' latents are
 drawn at the points that the chains leave.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,21 +18,30 @@ import numpy as np
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.chains import Chains
 from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integration, of_leaps, of_trajectories
+from bayes_prehoc.hierarchy.collapsed import RULES, fitted_frame, groups_by_depths
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
+from bayes_prehoc.hierarchy.joint import Adaptation, JointChains
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
 from bayes_prehoc.hierarchy.model import Hyperprior
-from bayes_prehoc.hierarchy.placing import Known, next_rule, place, quadrature_errors
-from bayes_prehoc.hierarchy.start import find_reference, reference_of_draws
-from bayes_prehoc.hierarchy.target import Target
+from bayes_prehoc.hierarchy.placing import Known, fine_enough, next_rule, place, quadrature_errors
+from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
+from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values
 
-__all__ = ["Sampler", "Samples", "sample"]
+__all__ = ["ENGINES", "Sampler", "Samples", "sample"]
 
 HOPELESS = 1.1
 """R-hat above which more draws from the same chains would not help."""
+MOST_BY_LEAPS = 20
+"""Hyperparameters. In more dimensions few leaps land, and trajectories cost less where latents are not integrated."""
+JOINT_WARMUP = 4
+"""How many times longer a warm-up is that must find the posterior and its metric by itself."""
+JOINT_STRIDE = 2.0
+"""How many times farther from 1 the acceptance is there: longer steps are enough in coordinates as even as these."""
 REPRESENTATIVE = 24
 """Draws at which the quadrature's error is computed."""
+COLLAPSED, JOINT = ENGINES = ("collapsed", "joint")
 LENGTH_HELPS = {"r_hat", "ess_bulk", "ess_tail"}
 """Checks that more draws from the same chains can mend."""
 
@@ -76,6 +89,14 @@ class Sampler:
 DEFAULT = Sampler()
 
 
+class _Drawn(NamedTuple):
+    """Where chains were, sites and statistics there, arrays (C, S, ...)."""
+
+    places: object
+    sites: dict[str, np.ndarray]
+    statistics: dict[str, np.ndarray]
+
+
 class Samples(NamedTuple):
     """What sampling left.
 
@@ -89,6 +110,8 @@ class Samples(NamedTuple):
     checks : tuple of Check
     sampler : Sampler
         The settings of the attempt that stands.
+    engine : str
+        One of `ENGINES`.
     """
 
     sites: dict[str, np.ndarray]
@@ -96,6 +119,7 @@ class Samples(NamedTuple):
     log_marginals: np.ndarray
     checks: tuple[Check, ...]
     sampler: Sampler
+    engine: str
 
 
 def sample(
@@ -106,67 +130,112 @@ def sample(
     sampler: Sampler = DEFAULT,
     gate: Gate = GATE,
     law: str = POWER,
+    engine: str | None = None,
 ) -> Samples:
-    """Draws from the posterior, with the checks of the gate."""
+    """Draws from the posterior, with the checks of the gate; by the engine that the number of hyperparameters asks for,
+    unless one is named."""
     with_noise = bool(np.any((np.asarray(data.noise) > 0.0) | (np.asarray(data.noise_se) > 0.0)))
     target = Target(prior, proxy, with_noise, law)
     known = Known(find_reference(data, prior, proxy, law))
+    size = len(flat_values(known.reference, prior, proxy, data))
+    engine = engine or ENGINES[size > MOST_BY_LEAPS]
+    attempt_by = dict(zip(ENGINES, (_by_leaps, _jointly), strict=True))[engine]
     with Evaluator(target) as evaluator:
         for attempt in range(sampler.attempts):
             own = jax.random.fold_in(key, attempt)
-            made, learn = _attempt(own, known, evaluator, data, sampler, gate, with_trajectories=attempt > 1)
+            made, learn = attempt_by(own, known, evaluator, data, sampler, gate, attempt)
             if all(check.passed for check in made.checks):
                 break
             known, sampler = learn(), sampler.harder()
     return made
 
 
-def _attempt(
-    key,
-    known: Known,
-    evaluator: Evaluator,
-    data: ModelData,
-    sampler: Sampler,
-    gate: Gate,
-    with_trajectories: bool = False,
-):
+def _by_leaps(
+    key, known: Known, evaluator: Evaluator, data: ModelData, sampler: Sampler, gate: Gate, attempt: int
+) -> tuple[Samples, Callable[[], Known]]:
     """Draws with their checks, and a function that gives what the next attempt may know."""
     place_key, run_key, latent_key = jax.random.split(key, 3)
     placed = place(place_key, known, evaluator, data)
     arguments = placed.arguments
     rng = generator(run_key)
-    chains = Chains(rng, evaluator, placed, sampler.chains, sampler.target_accept, with_trajectories)
+    chains = Chains(rng, evaluator, placed, sampler.chains, sampler.target_accept, with_trajectories=attempt > 1)
     chains.warm_up(sampler.warmup)
 
-    kept = []
-    for extension in range(sampler.extensions + 1):
-        points, statistics = chains.draw(max(1, sampler.draws // 2) if extension else sampler.draws)
+    def draw(extension: int, number: int) -> _Drawn:
+        points, statistics = chains.draw(number)
         sites = evaluator.sites(jax.random.fold_in(latent_key, extension), _flat(points), arguments)
         by_chain = {name: values.reshape(*points.shape[:2], *values.shape[1:]) for name, values in sites.items()}
-        kept.append((points, by_chain, statistics))
-        points, sites, statistics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept)
-        effective = sites.pop("effective")
-        del sites["white"]
-        checks = convergence(_judged(sites), gate)
+        del by_chain["white"]
+        return _Drawn(points, by_chain, statistics)
+
+    def judge(drawn: _Drawn) -> tuple[Check, ...]:
+        statistics = drawn.statistics
         if chains.with_trajectories:
-            checks += of_trajectories(statistics["diverging"], statistics["energy"], gate)
-        else:
-            checks += (of_leaps(statistics["log_weight"], gate),)
-        failed = {check.name: check.value for check in checks if not check.passed}
-        if not failed or not failed.keys() <= LENGTH_HELPS or failed.get("r_hat", 1.0) > HOPELESS:
-            break
+            return of_trajectories(statistics["diverging"], statistics["energy"], gate)
+        return (of_leaps(statistics["log_weight"], gate),)
+
+    drawn, checks = _enough(draw, judge, sampler, gate)
+    points, sites, statistics = drawn
     errors = quadrature_errors(evaluator, _few(points), arguments)
-    checks += integration(errors, _flat(effective), gate)
+    checks += integration(errors, _flat(sites.pop("effective")), gate)
 
     def learn() -> Known:
         imprecise = any(check.name == "quadrature" and not check.passed for check in checks)
         too_coarse = next_rule(placed.rule) if imprecise else known.too_coarse
         x = _flat(points)[:, : placed.found.x.shape[1]]
-        draws = {name: _flat(values) for name, values in sites.items()}
-        return Known(reference_of_draws(draws, data), mixture_of_draws(x), too_coarse)
+        return Known(_reference(sites, data), mixture_of_draws(x), too_coarse)
 
     del statistics["log_weight"]
-    return Samples(sites, statistics, statistics.pop("by_task"), checks, sampler), learn
+    return Samples(sites, statistics, statistics.pop("by_task"), checks, sampler, COLLAPSED), learn
+
+
+def _jointly(
+    key, known: Known, evaluator: Evaluator, data: ModelData, sampler: Sampler, gate: Gate, attempt: int
+) -> tuple[Samples, Callable[[], Known]]:
+    """As `_by_leaps`; what is known is the reference alone."""
+    del attempt
+    target = evaluator.target
+    x = flat_values(known.reference, target.prior, target.proxy, data)
+    chains = JointChains(key, evaluator, data, known.reference.latents, x, sampler.chains)
+    acceptance = 1.0 - JOINT_STRIDE * (1.0 - sampler.target_accept)
+    chains.warm_up(Adaptation(JOINT_WARMUP * sampler.warmup, acceptance))
+
+    def draw(extension: int, number: int) -> _Drawn:
+        places, statistics = chains.draw(number)
+        return _Drawn(places, chains.sites(places), statistics)
+
+    def judge(drawn: _Drawn) -> tuple[Check, ...]:
+        return of_trajectories(drawn.statistics["diverging"], drawn.statistics["energy"], gate)
+
+    (places, sites, statistics), checks = _enough(draw, judge, sampler, gate)
+    frame = fitted_frame(chains.start, _flat(places.white))
+    points = _flat(np.concatenate([places.x, places.noise], axis=-1))
+    arguments = Arguments.by_rule(groups_by_depths(data, frame), data, RULES[0])
+    some = points[np.linspace(0, len(points) - 1, 4 * len(x)).astype(int)]
+    arguments, _ = fine_enough(evaluator, some, arguments, np.cov(points[:, : len(x)].T), RULES)
+    log_marginals = evaluator.densities(points, arguments).by_task.reshape(*places.x.shape[:2], -1)
+    return Samples(sites, statistics, log_marginals, checks, sampler, JOINT), lambda: Known(_reference(sites, data))
+
+
+def _enough(draw: Callable, judge: Callable, sampler: Sampler, gate: Gate) -> tuple[_Drawn, tuple[Check, ...]]:
+    """Draws, more of them as long as more would mend what the gate misses, and its checks.
+
+    `draw` takes the number of the extension and of draws, `judge` gives the engine's own checks.
+    """
+    kept = []
+    for extension in range(sampler.extensions + 1):
+        kept.append(draw(extension, max(1, sampler.draws // 2) if extension else sampler.draws))
+        drawn = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept)
+        sites = {name: values for name, values in drawn.sites.items() if name != "effective"}
+        checks = convergence(_judged(sites), gate) + judge(drawn)
+        failed = {check.name: check.value for check in checks if not check.passed}
+        if not failed or not failed.keys() <= LENGTH_HELPS or failed.get("r_hat", 1.0) > HOPELESS:
+            break
+    return drawn, checks
+
+
+def _reference(sites, data: ModelData) -> Reference:
+    return reference_of_draws({name: _flat(values) for name, values in sites.items()}, data)
 
 
 def _flat(values):

@@ -1,10 +1,13 @@
 r"""The hierarchical model: level, share and rate of every task, partially pooled.
 
     level = log(U(c0) / scale^2)    share = logit(L_int / U(c0))    rate = logit of alpha within its bounds
-    (level, share, rate)_t ~ Normal(mu, Sigma),   Sigma = diag(tau) Omega diag(tau),   Omega ~ LKJ(2)
+    (level, share, rate)_t ~ Normal(mu + B x_t + family_f(t), Sigma)
+    Sigma = diag(tau) Omega diag(tau),   Omega ~ LKJ(2),   family_f ~ Normal(0, diag(tau_family)^2)
 
-The mean of the level is one per kind of metric. Onset, misfit and the correlation of depths are shared by the
-tasks. (L_int, K, alpha) are deterministic functions of the latents.
+The mean of the level is one per kind of metric. x_t are covariates that `basis` makes of static descriptors, and B has
+columns that are normal with `sway` over the root of their number, so that descriptors together move a latent by sway
+whatever their number. Onset and misfit are those of the task's family, around what families share; the correlation of
+depths, the drift and what lasts are shared by all tasks. (L_int, K, alpha) are deterministic functions of the latents.
 
 Each task's latents are sampled in coordinates in which they are close to standard normal whatever the hyperparameters
 are. If the log likelihood of task t were -z'H_t z / 2 + b_t'z, then z_t = mu + L u_t with L L' = Sigma would have,
@@ -12,17 +15,18 @@ given the hyperparameters,
 
     u_t ~ Normal(P_t^-1 L'(b_t - H_t mu), P_t^-1),   P_t = I + L' H_t L ,
 
-and that is the transform used, with (H, b) from a Gauss-Newton expansion around a fixed point of each task, at the
-current onset, misfit and dependence. It runs from the non-centred form (no data, H = 0) to the centred one (much data)
-by itself; for a Gaussian likelihood it makes the latents independent of the hyperparameters, as integrating them out
-would.
+and that is the transform used, with (H, b) from a Gauss-Newton expansion at the current onset, misfit and dependence,
+around the point to which one step from a fixed point of each task leads: so that where the population is far from what
+was expected, and data that told of a latent there tell nothing of it here, the expansion knows. It runs from the
+non-centred form (no data, H = 0) to the centred one (much data) by itself; for a Gaussian likelihood it makes the
+latents independent of the hyperparameters, as integrating them out would.
 
 The likelihood is not Gaussian: it has a curved ridge, along which a high floor with a large alpha looks like a low
 floor with a small one. So level and rate are moved from the expansion's tangent to the ridge (`Ridge`), which
 changes no volume. Both changes of variables are exact: a poor expansion costs speed or nodes, never correctness.
 
-`collapsed` integrates the latents out in these coordinates, and is what `fit` samples; `hierarchical_model` has all
-latents as sites.
+`collapsed` integrates the latents out in these coordinates; `joint` samples them with the hyperparameters, and
+`hierarchical_model` is that as a NumPyro model.
 """
 
 from typing import NamedTuple
@@ -36,7 +40,7 @@ from jaxtyping import Array, Float
 
 from bayes_prehoc.hierarchy import laws, linear3
 from bayes_prehoc.hierarchy.copula import chains_of, copula_log_density
-from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, ModelData
+from bayes_prehoc.hierarchy.data import ONE_KIND, REFERENCE_DEPTH, ModelData, Sizes
 from bayes_prehoc.hierarchy.information import gauss_newton
 from bayes_prehoc.hierarchy.likelihood import (
     Shared,
@@ -51,8 +55,12 @@ from bayes_prehoc.hierarchy.likelihood import (
 )
 
 __all__ = [
+    "FAMILY_SPREAD",
     "LATENTS",
     "MOST_MISFIT",
+    "OF_COVARIATES",
+    "OF_FAMILIES",
+    "Families",
     "Hyperprior",
     "Population",
     "color",
@@ -65,7 +73,9 @@ __all__ = [
     "sampled_noise",
     "sampled_population",
     "shared_of",
+    "shared_of_tasks",
     "shared_sites",
+    "sizes_of",
     "task_log_likelihood",
     "weak_prior",
 ]
@@ -74,7 +84,13 @@ LATENTS = ("level", "share", "rate")
 PRIOR_SAMPLE = 20_000
 MOST_MISFIT = 1.0
 """Beyond, an estimate tells its risk to no better than a factor of three however many its degrees of freedom."""
+LONGEST_STEP = 3.0
+"""From where the likelihood is expanded first to where it is expanded last."""
+FAMILY_SPREAD = 0.5
+"""Standard deviation of the logarithms of onset and misfit between families: mostly within a factor of 2.7."""
 _OF_LATENTS = ("mu_level", "mu_share", "mu_rate", "tau", "corr_chol")
+OF_FAMILIES = ("tau_family", "family_white", "family_onset", "family_misfit")
+OF_COVARIATES = ("sway", "slope_white")
 _OF_ESTIMATES = ("log_onset", "misfit", "dependence")
 
 
@@ -83,9 +99,10 @@ def shared_sites(proxy: str) -> tuple[str, ...]:
     return (*_OF_ESTIMATES, "drift", "lasting") if proxy == "run_to_run" else _OF_ESTIMATES
 
 
-def hyperparameters(proxy: str) -> tuple[str, ...]:
-    """Sites of the hyperparameters: of the latents' population, and `shared_sites`."""
-    return (*_OF_LATENTS, *shared_sites(proxy))
+def hyperparameters(proxy: str, sizes: Sizes = ONE_KIND) -> tuple[str, ...]:
+    """Sites of the hyperparameters: of the latents' population, `shared_sites`, and of families and covariates."""
+    families, covariates = OF_FAMILIES if sizes.families else (), OF_COVARIATES if sizes.covariates else ()
+    return (*_OF_LATENTS, *shared_sites(proxy), *families, *covariates)
 
 
 class Hyperprior(NamedTuple):
@@ -94,7 +111,8 @@ class Hyperprior(NamedTuple):
     `tau` are scales of half-normals for (level, share, rate); `onset` is the log of c_1 over the horizon; `misfit`
     the scale of a half-normal, cut at `MOST_MISFIT`; `drift` the mean of an exponential, the prior of a standard
     deviation that prefers none and lets data ask for much (Simpson et al. 2017); `length` the log of the correlation
-    length; `kappa` a Beta, `lasting` the a of a Beta(a, 1).
+    length; `kappa` a Beta, `lasting` the a of a Beta(a, 1). `tau_family` and `sway` are scales of half-normals for
+    (level, share, rate), too.
     """
 
     level: tuple[float, float]
@@ -107,6 +125,8 @@ class Hyperprior(NamedTuple):
     lasting: float
     length: tuple[float, float]
     kappa: tuple[float, float]
+    tau_family: tuple[float, float, float]
+    sway: tuple[float, float, float]
 
 
 def weak_prior(proxy: str) -> Hyperprior:
@@ -129,6 +149,9 @@ def weak_prior(proxy: str) -> Hyperprior:
         length=(0.0, 0.7),
         # Continuations of different depths have randomness of their own.
         kappa=(1.0 if proxy == "branching" else 9.0, 1.0),
+        # Families, and what descriptors tell, each up to half as much as tasks differ besides.
+        tau_family=(0.75, 0.5, 0.25),
+        sway=(0.75, 0.5, 0.25),
     )
 
 
@@ -150,7 +173,8 @@ def task_log_likelihood(latents, shared: Shared, noise, data: ModelData, proxy: 
     """Log likelihood of each task's estimates, (T, ...).
 
     `latents` is a triple (level, share, rate) of arrays (T, ...), one value of each task or several; `noise` the
-    outcome set's noise over the squared scale, (T,).
+    outcome set's noise over the squared scale, (T,); fields of `shared` are numbers, arrays (T,), or arrays that
+    broadcast to the latents.
     """
     several = jnp.ndim(latents[0]) - 1
     # What is one number for each estimate is computed before it stands beside several latents, where it would be
@@ -162,6 +186,7 @@ def task_log_likelihood(latents, shared: Shared, noise, data: ModelData, proxy: 
     depth, log_risk, mask, errors, peaks, noise = jax.tree.map(
         lambda values: beside(values, several - early), (depth, log_risk, mask, errors, peaks, beside(noise, early))
     )
+    shared = beside_latents(shared, several)
     log_mean = log_mean_curve(*latents, shared.onset, noise, depth, proxy, law)
     off = deviation(log_risk, log_mean, errors)
     margins = peaks - jnp.sum(jnp.where(mask, information_of(errors) * off.deviance, 0.0), axis=0)
@@ -172,6 +197,11 @@ def task_log_likelihood(latents, shared: Shared, noise, data: ModelData, proxy: 
 def beside(values, several: int):
     """With that many axes of length one behind, to stand beside several values of each task."""
     return jnp.reshape(values, (*jnp.shape(values), *(1,) * several))
+
+
+def beside_latents(shared: Shared, several: int) -> Shared:
+    """With what is one number for each task standing beside several latents of it."""
+    return jax.tree.map(lambda values: beside(values, several) if jnp.ndim(values) == 1 else values, shared)
 
 
 def central_noise(data: ModelData) -> Float[Array, " T"]:
@@ -197,6 +227,9 @@ class Population(NamedTuple):
     mu_share, mu_rate : means of the other latents
     scale : Cholesky factor L of Sigma
     shared : Shared
+        Of all families together.
+    families : Families or None
+    slopes : B, by covariate, or None
     """
 
     mu_level: Float[Array, " kinds"]
@@ -204,21 +237,44 @@ class Population(NamedTuple):
     mu_rate: Float[Array, ""]
     scale: Float[Array, "3 3"]
     shared: Shared
+    families: "Families | None" = None
+    slopes: Float[Array, "covariates 3"] | None = None
 
     def mean(self, data: ModelData):
         """Mean of each task's latents, a triple of arrays (T,)."""
         level = data.kind @ self.mu_level
-        return level, jnp.full_like(level, self.mu_share), jnp.full_like(level, self.mu_rate)
+        mean = level, jnp.full_like(level, self.mu_share), jnp.full_like(level, self.mu_rate)
+        if self.families is not None:
+            mean = tuple(own + data.family @ self.families.effect[:, i] for i, own in enumerate(mean))
+        if self.slopes is not None:
+            mean = tuple(own + data.covariates @ self.slopes[:, i] for i, own in enumerate(mean))
+        return mean
+
+    def shared_of(self, data: ModelData) -> Shared:
+        """What each task's likelihood needs beside its latents; numbers, or arrays (T,) where families differ."""
+        if self.families is None:
+            return self.shared
+        onset, misfit = (jnp.exp(data.family @ off) for off in (self.families.log_onset, self.families.log_misfit))
+        return self.shared._replace(onset=self.shared.onset * onset, misfit=self.shared.misfit * misfit)
 
 
-def hyperpriors(prior: Hyperprior, proxy: str, kinds: int) -> dict[str, dist.Distribution]:
+class Families(NamedTuple):
+    """What sets families apart: of their latents' means, and of the logarithms of their onset and misfit."""
+
+    effect: Float[Array, "families 3"]
+    log_onset: Float[Array, " families"]
+    log_misfit: Float[Array, " families"]
+
+
+def hyperpriors(prior: Hyperprior, proxy: str, sizes: Sizes) -> dict[str, dist.Distribution]:
     """Prior of each hyperparameter, in the order of `hyperparameters`."""
+    families, covariates = sizes.families, sizes.covariates
     if proxy == "run_to_run":
         dependence = dist.LogNormal(prior.length[0], prior.length[1])
     else:
         dependence = dist.Beta(prior.kappa[0], prior.kappa[1])
     priors = {
-        "mu_level": dist.Normal(prior.level[0], prior.level[1]).expand([kinds]),
+        "mu_level": dist.Normal(prior.level[0], prior.level[1]).expand([sizes.kinds]),
         "mu_share": dist.Normal(prior.share[0], prior.share[1]),
         "mu_rate": dist.Normal(prior.rate[0], prior.rate[1]),
         "tau": dist.HalfNormal(jnp.asarray(prior.tau)),
@@ -228,14 +284,28 @@ def hyperpriors(prior: Hyperprior, proxy: str, kinds: int) -> dict[str, dist.Dis
         "dependence": dependence,
         "drift": dist.Exponential(1.0 / prior.drift),
         "lasting": dist.Beta(prior.lasting, 1.0),
+        "tau_family": dist.HalfNormal(jnp.asarray(prior.tau_family)),
+        "family_white": dist.Normal(0.0, 1.0).expand([families, 3]),
+        "family_onset": dist.Normal(0.0, 1.0).expand([families]),
+        "family_misfit": dist.Normal(0.0, 1.0).expand([families]),
+        "sway": dist.HalfNormal(jnp.asarray(prior.sway)),
+        "slope_white": dist.Normal(0.0, 1.0).expand([covariates, 3]),
     }
-    return {name: priors[name] for name in hyperparameters(proxy)}
+    return {name: priors[name] for name in hyperparameters(proxy, sizes)}
+
+
+def sizes_of(sites) -> Sizes:
+    """How many columns the hyperparameters of some draws belong to."""
+    kinds, families, covariates = (
+        np.shape(sites[name])[axis] if name in sites else 0
+        for name, axis in (("mu_level", -1), ("family_onset", -1), ("slope_white", -2))
+    )
+    return Sizes(kinds, families, covariates)
 
 
 def log_hyperprior(sites, prior: Hyperprior, proxy: str) -> np.ndarray:
     """Log prior density of draws of the hyperparameters, arrays (..., ...) by site with `corr`; array (...)."""
-    kinds = sites["mu_level"].shape[-1]
-    priors = hyperpriors(prior, proxy, kinds)
+    priors = hyperpriors(prior, proxy, sizes_of(sites))
     del priors["corr_chol"]
     found = sum(np.asarray(own.log_prob(jnp.asarray(sites[name]))).reshape(*sites["misfit"].shape, -1).sum(axis=-1)
                 for name, own in priors.items())  # fmt: skip
@@ -243,20 +313,28 @@ def log_hyperprior(sites, prior: Hyperprior, proxy: str) -> np.ndarray:
     return found + np.log(np.maximum(np.linalg.det(np.asarray(sites["corr"], np.float64)), 1e-30))
 
 
-def sampled_population(prior: Hyperprior, proxy: str, kinds: int) -> Population:
+def sampled_population(prior: Hyperprior, proxy: str, sizes: Sizes) -> Population:
     """Sites of the hyperparameters, in a NumPyro model."""
-    priors = hyperpriors(prior, proxy, kinds)
+    priors = hyperpriors(prior, proxy, sizes)
     return population_of({name: numpyro.sample(name, own) for name, own in priors.items()})
 
 
 def population_of(sites) -> Population:
     """The population that values of the hyperparameters' sites stand for."""
+    families = slopes = None
+    if "tau_family" in sites:
+        effect = sites["tau_family"] * sites["family_white"]
+        families = Families(effect, *(FAMILY_SPREAD * sites[name] for name in ("family_onset", "family_misfit")))
+    if "sway" in sites:
+        slopes = sites["sway"] * sites["slope_white"] / jnp.sqrt(len(sites["slope_white"]))
     return Population(
         mu_level=sites["mu_level"],
         mu_share=sites["mu_share"],
         mu_rate=sites["mu_rate"],
         scale=sites["tau"][:, None] * sites["corr_chol"],
         shared=shared_of(sites),
+        families=families,
+        slopes=slopes,
     )
 
 
@@ -264,6 +342,27 @@ def shared_of(sites) -> Shared:
     """What tasks share, from values at `shared_sites`."""
     there = {name: sites[name] for name in Shared._fields if name in sites}
     return Shared(jnp.exp(sites["log_onset"]), **there)
+
+
+def shared_of_tasks(sites, proxy: str, family: Float[np.ndarray, "T families"]) -> dict[str, np.ndarray]:
+    """Draws of what the likelihood of each task needs beside its latents, by `shared_sites`.
+
+    Parameters
+    ----------
+    sites : mapping from site to array (S, ...)
+    proxy : str
+    family : array (T, families)
+        One-hot.
+
+    Returns
+    -------
+    mapping from site to array (S,), or (S, T) where families differ in it
+    """
+    found = {name: np.asarray(sites[name], np.float64) for name in shared_sites(proxy)}
+    if "family_onset" in sites:
+        onset, misfit = (FAMILY_SPREAD * sites[name] @ family.T for name in ("family_onset", "family_misfit"))
+        found |= {"log_onset": found["log_onset"][:, None] + onset, "misfit": found["misfit"][:, None] * np.exp(misfit)}
+    return found
 
 
 def sampled_noise(data: ModelData, with_noise: bool) -> Float[Array, " T"]:
@@ -277,15 +376,15 @@ def sampled_noise(data: ModelData, with_noise: bool) -> Float[Array, " T"]:
 
 def hierarchical_model(data: ModelData, start: Float[Array, "T 3"], prior: Hyperprior, proxy: str, with_noise: bool):
     """NumPyro model; sites are the hyperparameters, `white` (T, 3) and, where the outcome has noise, `noise_white`."""
-    tasks, kinds = data.kind.shape
-    population = sampled_population(prior, proxy, kinds)
+    tasks = data.noise.shape[0]
+    population = sampled_population(prior, proxy, data.sizes)
     noise = sampled_noise(data, with_noise)
     white = numpyro.sample("white", dist.Normal(0.0, 1.0).expand([tasks, 3]).to_event(2))
     latents, log_jacobian = color((white[:, 0], white[:, 1], white[:, 2]), population, start, noise, data, proxy)
     numpyro.factor("coordinates", log_jacobian.sum())
     for name, latent in zip(LATENTS, latents, strict=True):
         numpyro.deterministic(name, latent)
-    numpyro.factor("estimates", task_log_likelihood(latents, population.shared, noise, data, proxy).sum())
+    numpyro.factor("estimates", task_log_likelihood(latents, population.shared_of(data), noise, data, proxy).sum())
 
 
 def color(
@@ -299,7 +398,7 @@ def color(
         One point of each task or several.
     population : Population
     start : array (T, 3)
-        Where the likelihood is expanded; a constant, best near the posterior mean.
+        From where the point of expansion is sought; a constant, best near the posterior mean.
     noise : array (T,)
 
     Returns
@@ -308,17 +407,26 @@ def color(
     log_correction : array (T, ...)
         log Normal(u; 0, I) + log |du/dwhite| - log Normal(white; 0, I).
     """
-    information, linear = gauss_newton(start, population.shared, noise, data, proxy, law)
+    shared = population.shared_of(data)
     lower, mean = linear3.triangle(population.scale), population.mean(data)
-    center, factor = linear3.precision_normal(mean, population.scale, information, linear)
-    ridge = Ridge.at(start, information, lower, population.shared.onset, data, proxy, law)
+
+    def expanded(around):
+        information, linear = gauss_newton(around, shared, noise, data, proxy, law)
+        return information, *linear3.precision_normal(mean, population.scale, information, linear)
+
+    _, center, _ = expanded(start)
+    there = jnp.stack([a + b for a, b in zip(mean, linear3.product(lower, center), strict=True)], axis=-1)
+    start = start + jnp.clip(there - start, -LONGEST_STEP, LONGEST_STEP)
+    information, center, factor = expanded(start)
+    ridge = Ridge.at(start, information, lower, shared.onset, data, proxy, law)
 
     several = jnp.ndim(white[0]) - 1
     mean, center, factor, ridge = jax.tree.map(lambda values: beside(values, several), (mean, center, factor, ridge))
+    onset = beside_latents(shared, several).onset
     u = [a + b for a, b in zip(center, linear3.solve_upper(factor, white), strict=True)]
     level, share, rate = (a + b for a, b in zip(mean, linear3.product(lower, u), strict=True))
     rate_bend = ridge.rate_bend(share)
-    level_bend = ridge.level_bend(share, rate, rate + rate_bend, population.shared.onset, proxy, law)
+    level_bend = ridge.level_bend(share, rate, rate + rate_bend, onset, proxy, law)
     moved = linear3.solve_lower(lower, (level_bend, jnp.zeros_like(share), rate_bend))
     u = [a + b for a, b in zip(u, moved, strict=True)]
     correction = 0.5 * sum(w**2 - v**2 for w, v in zip(white, u, strict=True)) - linear3.log_det(factor)
@@ -360,7 +468,7 @@ class Ridge(NamedTuple):
         """Around the latents `start`, where the data's information is (T, 3, 3) and the population's factor `lower`."""
         share, rate = start[:, 1], start[:, 2]
         logs = jnp.where(data.mask, jnp.log(data.depth), 0.0)
-        center = jnp.exp(jnp.sum(logs, axis=0) / jnp.sum(data.mask, axis=0))
+        center = jnp.exp(jnp.sum(logs, axis=0) / jnp.maximum(jnp.sum(data.mask, axis=0), 1))
 
         def log_risk(share, rate):
             return log_risk_curve(0.0, share, rate, onset, center, proxy, law)

@@ -6,7 +6,8 @@ points better (`collapsed.Frame`): the means of the latents become the point of 
 in those coordinates tells where the points belong. So exploring and placing take turns, three and two times, and the
 coarsest rule of quadrature that is fine enough is chosen when the points are in their last place. What matters is how
 its error varies over the posterior: a constant cancels, and what is linear in the hyperparameters is told by a few
-draws and taken off (`target.Correction`).
+draws and taken off (`target.Correction`). Draws alone do not tell: where a rule is off by nats it takes the posterior
+away, and no draw comes there to show it. So the error must be bounded far out along each hyperparameter too.
 """
 
 import sys
@@ -44,6 +45,9 @@ FINE_ENOUGH = 0.25
 """Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
 ROUGHLY = 1.0
 """The same for a rule that is good enough to place points by."""
+FAR, FAR_ENOUGH = 4.0, 2.0
+"""At so many standard deviations from the mean the error may differ by so many times as much from that at the mean: by
+half a nat, where the density is e^-8 of what it is at the mean."""
 
 
 class Known(NamedTuple):
@@ -104,7 +108,8 @@ def fine_enough(
     rules: Sequence[tuple[int, int, int]],
     enough: float = FINE_ENOUGH,
 ) -> tuple[Arguments, tuple[int, int, int]]:
-    """With the first of the rules whose error hardly varies over these points, or the last, and that rule.
+    """With the first of the rules whose error hardly varies over these points and is bounded beyond them, or the last,
+    and that rule.
 
     A constant error is none, and of many tasks most of it is linear in the hyperparameters where the posterior is
     narrow: that is taken off.
@@ -116,16 +121,33 @@ def fine_enough(
     covariance : array (P, P)
         Of the hyperparameters.
     """
-    finest = evaluator.densities(points, arguments.with_rule(FINEST)).by_task
+    number, size = len(points), len(covariance)
+    everywhere = np.concatenate([points, _far(points, covariance)])
+    finest = evaluator.densities(everywhere, arguments.with_rule(FINEST)).by_task
+
+    def good(left, errors):
+        """Whether what varies near is little, and errors far out are not much."""
+        beyond = np.abs(errors.sum(axis=1)[number:] - errors[:number].sum(axis=1).mean())
+        # Where there is no density there is no error.
+        return left <= enough and np.all(beyond[np.isfinite(beyond)] <= FAR_ENOUGH * enough)
+
     for rule in rules:
         arguments = arguments.with_rule(rule)
-        errors = evaluator.densities(points, arguments).by_task - finest
-        if errors.sum(axis=1).std() <= enough:
+        errors = evaluator.densities(everywhere, arguments).by_task - finest
+        if good(errors[:number].sum(axis=1).std(), errors):
             break
-        correction, left = _correction(points[:, : len(covariance)], covariance, errors)
-        if left <= enough:
+        correction, left = _correction(points[:, :size], covariance, errors[:number])
+        if good(left, errors - correction.off(everywhere)):
             return arguments._replace(correction=correction), rule
     return arguments, rule
+
+
+def _far(points, covariance):
+    """Points `FAR` standard deviations to either side of the mean along each hyperparameter, the others where they are
+    likeliest then; array (2 P, Q)."""
+    along = FAR * covariance / np.sqrt(np.diag(covariance))[:, None]
+    away = np.pad(np.concatenate([along, -along]), ((0, 0), (0, points.shape[1] - len(covariance))))
+    return points.mean(axis=0) + away
 
 
 def _correction(x, covariance, errors) -> tuple[Correction, float]:

@@ -17,10 +17,18 @@ from jaxtyping import Float
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.advice import fit_of_law, misfit_p_values, sensitivity_to_prior
+from bayes_prehoc.hierarchy.basis import basis_of
 from bayes_prehoc.hierarchy.checks import CENTRAL, Check, bits_learned
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, model_data
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
-from bayes_prehoc.hierarchy.model import LATENTS, Hyperprior, prior_draws, shared_of, shared_sites
+from bayes_prehoc.hierarchy.model import (
+    LATENTS,
+    Hyperprior,
+    prior_draws,
+    shared_of,
+    shared_of_tasks,
+    shared_sites,
+)
 from bayes_prehoc.hierarchy.predict import drawn_estimates, drawn_risk
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
@@ -74,6 +82,8 @@ class Posterior:
     prior : str
         Its name in words.
     seed : int
+    engine : str
+        How it was sampled: "collapsed", the tasks' latents integrated out, or "joint", with all latents.
     """
 
     draws: xr.DataTree
@@ -82,6 +92,7 @@ class Posterior:
     hyperprior: Hyperprior
     prior: str
     seed: int
+    engine: str = "collapsed"
 
     def __repr__(self):
         state = "converged" if self.converged else "NOT converged"
@@ -169,6 +180,33 @@ class Posterior:
             bits = {f"bits_{name}": self._bits[name][row] if self.converged else np.nan for name in self._bits}
             rows.append(cells | bits)
         return pd.DataFrame(rows).set_index("task")
+
+    def effects(self) -> pd.DataFrame:
+        """What tells tasks apart before any of their runs: one row for each family and descriptor, and latent.
+
+        Indexed by `of` ("family" or "descriptor"), name and latent: median with 90% interval of how far it moves level,
+        share or rate off the mean of all tasks. Of a descriptor it is by one standard deviation of it, or of its
+        logarithm where it is positive everywhere. No rows where the model has neither (`hierarchy.basis`); NaN where
+        the fit did not converge.
+        """
+        posterior, parts = self.draws["posterior"], []
+        if "family_white" in posterior:
+            effect = self._flat("tau_family")[:, None] * self._flat("family_white")
+            parts.append(("family", posterior["family"].values, effect))
+        if "slope_white" in posterior:
+            covariates = basis_of(self.estimates).covariates
+            white = self._flat("slope_white")
+            slopes = self._flat("sway")[:, None] * white / np.sqrt(white.shape[1])
+            parts.append(("descriptor", covariates.names, covariates.into @ slopes))
+        rows = []
+        for of, names, draws in parts:
+            lower, median, upper = np.quantile(draws, (CENTRAL[0], 0.5, CENTRAL[1]), axis=0)
+            for row, name in enumerate(names):
+                for place, latent in enumerate(LATENTS):
+                    figures = (own[row, place] if self.converged else np.nan for own in (median, lower, upper))
+                    rows.append((of, name, latent, *figures))
+        columns = ["of", "name", "latent", "median", "lower", "upper"]
+        return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 
     def curve(self, task: str) -> RiskCurve:
         """All draws of a task's risk curve, whatever its status.
@@ -264,6 +302,51 @@ class Posterior:
 
         return update_posterior(self, estimates, seed)
 
+    def expect(
+        self,
+        task: str,
+        *,
+        scale: float,
+        horizon: float,
+        metric: str | None = None,
+        family: str | None = None,
+        descriptors: dict[str, float] | None = None,
+        seed: int = 0,
+    ) -> "Posterior":
+        """What this posterior expects of a task that nobody has probed, from what is known before any run.
+
+        Parameters
+        ----------
+        task : str
+            Its name.
+        scale : float
+            Of the outcome, in the metric's unit: |mean R| that is expected.
+        horizon : float
+            c_T, in the unit of the fitted tasks' depths.
+        metric : str, optional
+            Of a fitted task. Default: that of the first.
+        family : str, optional
+            Where families are a level of the model, one that was not fitted is drawn from the population of families.
+        descriptors : dict of float by name, optional
+            Those that are missing count as average.
+        seed : int
+
+        Returns
+        -------
+        Posterior
+            Of this task alone.
+
+        Raises
+        ------
+        InputError
+            This posterior did not converge or is itself an update, the name is that of a fitted task, no fitted task
+            has the metric, or scale or horizon is not a positive number.
+        """
+        from bayes_prehoc.hierarchy.update import expected_task
+
+        given = {"scale": scale, "horizon": horizon, "metric": metric, "family": family, "descriptors": descriptors}
+        return self.update(expected_task(self, task, **given), seed=seed)
+
     def save(self, path) -> None:
         """Write draws, estimates and checks to one netCDF file, which `load_posterior` reads.
 
@@ -280,8 +363,8 @@ class Posterior:
     def _advice(self) -> tuple[Check, ...]:
         if not self.converged:
             return ()
-        names = [name for name in (*LATENTS, *shared_sites(self.proxy), "noise") if name in self.draws["posterior"]]
-        p_values = misfit_p_values({name: self._flat(name) for name in names}, self.estimates)
+        names = [name for name in (*LATENTS, "noise") if name in self.draws["posterior"]]
+        p_values = misfit_p_values({name: self._flat(name) for name in names} | self._of_tasks, self.estimates)
         least = int(np.argmin(self._bits["share"]))
         told = float(self._bits["share"][least])
         advice = "L_int and the decay of this task cannot be told apart: observe more runs of it, or deeper ones."
@@ -320,9 +403,17 @@ class Posterior:
         return {}
 
     def _shared(self, name, row) -> np.ndarray:
-        """Draws (S,) of what all tasks share, or, after an update, of the task's own."""
-        values = self._flat(name)
+        """Draws (S,) of what the task's likelihood needs beside its latents."""
+        values = self._of_tasks[name]
         return values if values.ndim == 1 else values[:, row]
+
+    @functools.cached_property
+    def _of_tasks(self) -> dict[str, np.ndarray]:
+        """By `model.shared_sites`, draws (S,) of what all tasks share or (S, T) of what each has of its own."""
+        names = (*shared_sites(self.proxy), "family_onset", "family_misfit")
+        sites = {name: self._flat(name) for name in names if name in self.draws["posterior"]}
+        family = model_data(self.estimates).family if "family_onset" in sites else np.zeros((len(self.estimates), 0))
+        return shared_of_tasks(sites, self.proxy, np.asarray(family))
 
     def _row(self, task) -> int:
         if task not in self._places:

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float
 
 from bayes_prehoc._machine import cores
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.basis import Basis, family_of
 from bayes_prehoc.hierarchy.checks import GATE
 from bayes_prehoc.hierarchy.collapsed import (
     RULES,
@@ -41,7 +42,16 @@ from bayes_prehoc.hierarchy.collapsed import (
 )
 from bayes_prehoc.hierarchy.data import ModelData, model_data
 from bayes_prehoc.hierarchy.evaluator import generator
-from bayes_prehoc.hierarchy.model import Population, central_noise, outcome_noise, population_of, shared_sites
+from bayes_prehoc.hierarchy.model import (
+    OF_COVARIATES,
+    OF_FAMILIES,
+    Population,
+    central_noise,
+    outcome_noise,
+    population_of,
+    shared_of_tasks,
+    shared_sites,
+)
 from bayes_prehoc.hierarchy.start import POSITIVE, task_modes
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 from bayes_prehoc.runs.trajectories import SetAside
@@ -63,10 +73,21 @@ PAD_DEPTHS = 8
 
 
 class Known(NamedTuple):
-    """Draws of the hyperparameters, arrays (S, ...) by site, and the kinds of metric that they know."""
+    """Draws of the hyperparameters, arrays (S, ...) by site, and the columns that they belong to.
+
+    Where families are a level, the draws have one more than the basis: a family that nobody has seen.
+    """
 
     sites: dict[str, np.ndarray]
-    kinds: tuple[str, ...]
+    basis: Basis
+
+    def basis_for(self, task: TaskEstimates) -> Basis:
+        """The columns for a task, the last that of its family where that is new."""
+        families = self.basis.families
+        if not families:
+            return self.basis
+        own = family_of(task)
+        return self.basis._replace(families=(*families, None if own in families else own))
 
 
 class Updated(NamedTuple):
@@ -89,24 +110,35 @@ class Updated(NamedTuple):
 
 
 class _Weighed(NamedTuple):
-    """A task's latents (S, 3), its noise, log marginal likelihood and effective points (S,) at S hyperparameters."""
+    """A task's latents (S, 3), what its likelihood needs besides by site (S,), its noise, log marginal likelihood and
+    effective points (S,), at S draws of the hyperparameters."""
 
     latents: np.ndarray
+    shared: dict[str, np.ndarray]
     noise: np.ndarray
     log_marginal: np.ndarray
     effective: np.ndarray
 
 
-def known_of(draws, kinds: tuple[str, ...], proxy: str) -> tuple[Known, np.ndarray]:
-    """Hyperparameters of a fit's draws, a mapping from site to array (chains, draws, ...), and which draws they are."""
+def known_of(key, draws, basis: Basis, proxy: str) -> tuple[Known, np.ndarray]:
+    """Hyperparameters of a fit's draws, a mapping from site to array (chains, draws, ...), and which draws they are.
+
+    The key is for the family that nobody has seen.
+    """
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in draws.items()}
     count = len(flat["misfit"])
     rows = np.linspace(0, count - 1, min(DRAWS, count)).astype(int)
-    sites = {name: flat[name][rows] for name in ("mu_level", "mu_share", "mu_rate", "tau", *shared_sites(proxy))}
+    names = ("mu_level", "mu_share", "mu_rate", "tau", *shared_sites(proxy), *OF_FAMILIES, *OF_COVARIATES)
+    sites = {name: flat[name][rows] for name in names if name in flat}
+    if basis.families:
+        rng = generator(key)
+        for name in ("family_white", "family_onset", "family_misfit"):
+            unseen = rng.normal(size=(len(rows), 1, *sites[name].shape[2:]))
+            sites[name] = np.concatenate([sites[name], unseen], axis=1)
     # Rounding may leave a correlation matrix that is all but singular not quite positive definite.
     corr = flat["corr"][rows] + 1e-6 * np.eye(3)
     sites["corr_chol"] = np.linalg.cholesky(corr / (1.0 + 1e-6))
-    return Known({name: np.asarray(values, np.float32) for name, values in sites.items()}, kinds), rows
+    return Known({name: np.asarray(values, np.float32) for name, values in sites.items()}, basis), rows
 
 
 def updated(
@@ -125,12 +157,12 @@ def updated(
     before : dict by task
         Of those that were fitted before, their estimates then, and the noise of their outcome sets at the same draws.
     """
-    unknown = sorted({task.metric_kind for task in estimates} - set(known.kinds))
+    unknown = sorted({task.metric_kind for task in estimates} - set(known.basis.kinds))
     if unknown:
         raise InputError(
             f"there was no task with a metric of the kind {unknown[0]!r}",
             "update",
-            f"Fit such a task with the others; the posterior knows {', '.join(known.kinds)}.",
+            f"Fit such a task with the others; the posterior knows {', '.join(known.basis.kinds)}.",
         )
     keys = jax.random.split(key, len(estimates))
 
@@ -149,7 +181,7 @@ def updated(
 
     with ThreadPoolExecutor(cores()) as pool:
         weighed = list(pool.map(one, zip(estimates, keys, strict=True)))
-    return _resampled(generator(key), known, estimates, weighed)
+    return _resampled(generator(key), estimates, weighed)
 
 
 def _log_noise(noise, task: TaskEstimates):
@@ -157,7 +189,7 @@ def _log_noise(noise, task: TaskEstimates):
     return -0.5 * ((noise * task.scale**2 - task.noise) / task.noise_se) ** 2
 
 
-def _resampled(rng, known, estimates, weighed):
+def _resampled(rng, estimates, weighed):
     kept, columns, set_aside = [], [], list(estimates.set_aside)
     for task, (found, log_weight) in zip(estimates, weighed, strict=True):
         effective = float(np.median(found.effective))
@@ -180,7 +212,7 @@ def _resampled(rng, known, estimates, weighed):
         for place, name in enumerate(("level", "share", "rate"))
     }
     sites |= {
-        name: np.stack([known.sites[name][rows] for _, rows, *_ in columns], axis=1)
+        name: np.stack([found.shared[name][rows] for found, rows, *_ in columns], axis=1)
         for name in shared_sites(estimates.proxy)
     }
     sites["noise"] = np.stack([found.noise[rows] for found, rows, *_ in columns], axis=1)
@@ -206,7 +238,7 @@ def _systematic(rng, weight):
 
 def _weighed(key, known, task, proxy, noise):
     """`_Weighed` of a task's estimates; noise of the outcome set (S,), or None to draw it."""
-    data = _padded(model_data(RiskEstimates(proxy, (task,)), known.kinds))
+    data = _padded(model_data(RiskEstimates(proxy, (task,)), known.basis_for(task)))
     frame_key, noise_key, draw_key = jax.random.split(key, 3)
     count = len(known.sites["misfit"])
     if noise is None:
@@ -220,11 +252,13 @@ def _weighed(key, known, task, proxy, noise):
     group = Group(np.array([0]), data, fitted_frame(start, np.asarray(white)))
     found = (*_latents(draw_key, known.sites, group, drawn, proxy), _marginals(known.sites, group, drawn, proxy))
     _, latents, effective, log_marginal = (np.asarray(part)[:, 0] for part in found)
-    return _Weighed(latents, np.asarray(drawn)[:, 0], log_marginal, effective)
+    of_task = shared_of_tasks(known.sites, proxy, np.asarray(data.family))
+    shared = {name: values if values.ndim == 1 else values[:, 0] for name, values in of_task.items()}
+    return _Weighed(latents, shared, np.asarray(drawn)[:, 0], log_marginal, effective)
 
 
 def _padded(data: ModelData) -> ModelData:
-    missing = -len(data.mask) % PAD_DEPTHS
+    missing = max(1, -(-len(data.mask) // PAD_DEPTHS)) * PAD_DEPTHS - len(data.mask)
     filled = {"depth": 1.0, "log_risk": 0.0, "dof": 2.0, "mask": False}
     return data._replace(
         **{
@@ -251,7 +285,7 @@ def _noises(key, data: ModelData, count: int) -> Float[Array, "S 1"]:
 def _mode(population: Population, data: ModelData, proxy: str) -> Float[Array, "1 3"]:
     mean = jnp.stack(population.mean(data), axis=-1)
     precision = jnp.linalg.inv(population.scale @ population.scale.T)
-    return task_modes(mean, mean, precision, population.shared, central_noise(data), data, proxy)
+    return task_modes(mean, mean, precision, population.shared_of(data), central_noise(data), data, proxy)
 
 
 @functools.partial(jax.jit, static_argnames="proxy")

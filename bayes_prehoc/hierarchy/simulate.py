@@ -16,10 +16,17 @@ import numpyro.distributions as dist
 from scipy import special
 
 from bayes_prehoc.hierarchy.copula import chains_of, drawn_scores
-from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.data import ModelData, Sizes
 from bayes_prehoc.hierarchy.laws import POWER
-from bayes_prehoc.hierarchy.likelihood import Errors, Shared, errors_of, log_mean_curve
-from bayes_prehoc.hierarchy.model import Hyperprior
+from bayes_prehoc.hierarchy.likelihood import Errors, errors_of, log_mean_curve
+from bayes_prehoc.hierarchy.model import (
+    OF_COVARIATES,
+    OF_FAMILIES,
+    Hyperprior,
+    hyperpriors,
+    shared_of,
+    shared_of_tasks,
+)
 
 __all__ = ["Truth", "draw_estimates", "draw_truth", "log_ratios"]
 
@@ -30,7 +37,8 @@ NO_MISFIT = 1e-9
 class Truth(NamedTuple):
     """Hyperparameters and latents, named and shaped as the sites of the model; float64 arrays.
 
-    A drift of 0 is none, a lasting share of 1 all: so it is for the proxies of remaining risk.
+    A drift of 0 is none, a lasting share of 1 all: so it is for the proxies of remaining risk. Those of families and
+    of covariates are None where there are none.
     """
 
     mu_level: np.ndarray
@@ -46,9 +54,20 @@ class Truth(NamedTuple):
     level: np.ndarray
     share: np.ndarray
     rate: np.ndarray
+    tau_family: np.ndarray | None = None
+    family_white: np.ndarray | None = None
+    family_onset: np.ndarray | None = None
+    family_misfit: np.ndarray | None = None
+    sway: np.ndarray | None = None
+    slope_white: np.ndarray | None = None
+
+    @property
+    def sites(self) -> dict[str, np.ndarray]:
+        """What there is, by name."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-def draw_truth(key, prior: Hyperprior, proxy: str, kind: np.ndarray) -> Truth:
+def draw_truth(key, prior: Hyperprior, proxy: str, kind: np.ndarray, family=None, covariates=None) -> Truth:
     """Hyperparameters from the prior and the latents of T tasks from their population.
 
     Parameters
@@ -58,7 +77,10 @@ def draw_truth(key, prior: Hyperprior, proxy: str, kind: np.ndarray) -> Truth:
     proxy : str
     kind : float array (T, kinds)
         One-hot kind of metric.
+    family, covariates : float arrays (T, families) and (T, covariates), optional
+        One-hot family, and covariates.
     """
+    family, covariates = (np.zeros((len(kind), 0)) if own is None else own for own in (family, covariates))
     keys = dict(zip(Truth._fields, jax.random.split(key, len(Truth._fields)), strict=True))
     kinds = kind.shape[1]
     mu_level = dist.Normal(*prior.level).sample(keys["mu_level"], (kinds,))
@@ -78,11 +100,23 @@ def draw_truth(key, prior: Hyperprior, proxy: str, kind: np.ndarray) -> Truth:
     shared = (log_onset, misfit, dependence, drift, lasting)
     hyper = [np.asarray(v, float) for v in (mu_level, mu_share, mu_rate, tau, corr_chol, *shared)]
     mean = np.stack([kind @ hyper[0], np.full(len(kind), hyper[1]), np.full(len(kind), hyper[2])], axis=1)
+    priors = hyperpriors(prior, proxy, Sizes(kinds, family.shape[1], covariates.shape[1]))
+    rest = {
+        name: np.asarray(priors[name].sample(keys[name]), float)
+        for name in (*OF_FAMILIES, *OF_COVARIATES)
+        if name in priors
+    }
+    if "tau_family" in rest:
+        mean = mean + family @ (rest["tau_family"] * rest["family_white"])
+    if "sway" in rest:
+        mean = mean + covariates @ (rest["sway"] * rest["slope_white"]) / np.sqrt(covariates.shape[1])
     latents = mean + white @ (hyper[3][:, None] * hyper[4]).T
-    return Truth(*hyper, *latents.T)
+    return Truth(*hyper, *latents.T, **rest)
 
 
-def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None, law: str = POWER) -> ModelData:
+def draw_estimates(
+    key, truth: Truth, depth, dof, kind, proxy: str, noise=None, law: str = POWER, family=None, covariates=None
+) -> ModelData:
     """Estimates of every task at its depths, as the likelihood has them.
 
     Parameters
@@ -100,6 +134,7 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None, 
         the model sees is drawn around it.
     law : str, optional
         One of `laws.LAWS`.
+    family, covariates : float arrays (T, families) and (T, covariates), optional
 
     Returns
     -------
@@ -109,14 +144,15 @@ def draw_estimates(key, truth: Truth, depth, dof, kind, proxy: str, noise=None, 
     true_noise, noise_se = (np.zeros(len(depth)), np.zeros(len(depth))) if noise is None else map(np.asarray, noise)
     latents = [jnp.asarray(v) for v in (truth.level, truth.share, truth.rate)]
     depth, dof = jnp.asarray(depth).T, jnp.asarray(dof).T
-    shared = (np.exp(truth.log_onset), truth.misfit, truth.dependence, truth.drift, truth.lasting)
-    shared = Shared(*map(jnp.asarray, shared))
+    family, covariates = (np.zeros((len(kind), 0)) if own is None else own for own in (family, covariates))
+    of_each = shared_of_tasks({name: value[None] for name, value in truth.sites.items()}, proxy, family)
+    shared = shared_of({name: jnp.asarray(value[0]) for name, value in of_each.items()})
     log_mean = log_mean_curve(*latents, shared.onset, jnp.asarray(true_noise), depth, proxy, law)
     errors, chains = errors_of(dof, depth, shared), chains_of(depth, log_mean, shared, proxy)
     log_risk = np.asarray(log_mean, np.float64) + log_ratios(drawn_scores(score_key, chains, errors), errors)
     measured = true_noise + noise_se * np.asarray(jax.random.normal(noise_key, true_noise.shape), float)
     floats = [jnp.asarray(a, jnp.float32) for a in (depth, log_risk, dof)]
-    rest = [jnp.asarray(a, jnp.float32) for a in (kind, measured, noise_se)]
+    rest = [jnp.asarray(a, jnp.float32) for a in (kind, measured, noise_se, family, covariates)]
     return ModelData(*floats, jnp.ones(depth.shape, bool), *rest)
 
 

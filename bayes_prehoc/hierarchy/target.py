@@ -39,7 +39,7 @@ from bayes_prehoc.hierarchy.collapsed import (
     quadrature,
     sampled_priors,
 )
-from bayes_prehoc.hierarchy.data import ModelData
+from bayes_prehoc.hierarchy.data import ModelData, Sizes
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.model import LATENTS, MOST_MISFIT, Hyperprior, hyperparameters, population_of
 from bayes_prehoc.hierarchy.start import Reference
@@ -201,7 +201,10 @@ class Target:
         with _ONE_MODEL:
             log_prior = volume - potential_energy(model, (data,), {}, free)
             sites = constrain_fn(model, (data,), {}, free, return_deterministic=True)
-        kept = {name: sites[name] for name in (*hyperparameters(self.proxy), *(("noise",) if self.with_noise else ()))}
+        kept = {
+            name: sites[name]
+            for name in (*hyperparameters(self.proxy, data.sizes), *(("noise",) if self.with_noise else ()))
+        }
         return Values(log_prior, kept, sites.get("noise", jnp.zeros(data.noise.shape)))
 
     def _noises(self, data: ModelData) -> int:
@@ -263,18 +266,17 @@ def _logit_of_share(y, a: float):
 
 def _by_site(x, data: ModelData, prior: Hyperprior, proxy: str):
     """Unconstrained hyperparameters by site, and the log volume of going from x to them."""
-    shapes = dict.fromkeys(hyperparameters(proxy), ()) | {
-        "mu_level": data.kind.shape[1:],
-        "tau": (3,),
-        "corr_chol": (3,),
-    }
-    _, whole_of = ravel_pytree({name: jnp.zeros(shape) for name, shape in shapes.items()})
-    sites = whole_of(x)
-    tau, tau_slope = _half_normal(sites["tau"], jnp.asarray(prior.tau))
+    sites = _whole_of(proxy, data.sizes)(x)
+    volume = 0.0
+    for name in ("tau", "tau_family", "sway"):
+        if name in sites:
+            value, slope = _half_normal(sites[name], jnp.asarray(getattr(prior, name)))
+            sites[name] = jnp.log(value)
+            volume += jnp.sum(slope - sites[name])
     misfit, misfit_slope = _half_normal(sites["misfit"], prior.misfit, MOST_MISFIT)
     partial, partial_slope = _partial_correlations(sites["corr_chol"])
-    sites |= {"tau": jnp.log(tau), "misfit": jax.scipy.special.logit(misfit / MOST_MISFIT), "corr_chol": partial}
-    volume = jnp.sum(tau_slope - sites["tau"]) + misfit_slope + partial_slope
+    sites |= {"misfit": jax.scipy.special.logit(misfit / MOST_MISFIT), "corr_chol": partial}
+    volume += misfit_slope + partial_slope
     volume -= jnp.log(misfit) + jnp.log1p(-misfit / MOST_MISFIT)  # d logit(m / most) / dm = most / (m (most - m))
     if proxy == "run_to_run":
         sites["drift"], drift_slope = _log_exponential(sites["drift"], prior.drift)
@@ -284,6 +286,22 @@ def _by_site(x, data: ModelData, prior: Hyperprior, proxy: str):
         sites["dependence"], kappa_slope = _logit_of_share(sites["dependence"], prior.kappa[0])
         volume += kappa_slope
     return jax.lax.optimization_barrier((sites, volume))
+
+
+def _whole_of(proxy: str, sizes: Sizes):
+    """The function that gives unconstrained hyperparameters by site from x."""
+    shapes = dict.fromkeys(hyperparameters(proxy, sizes), ()) | {
+        "mu_level": (sizes.kinds,),
+        "tau": (3,),
+        "corr_chol": (3,),
+    }
+    if sizes.families:
+        families = sizes.families
+        of_each = {"family_white": (families, 3), "family_onset": (families,), "family_misfit": (families,)}
+        shapes |= {"tau_family": (3,)} | of_each
+    if sizes.covariates:
+        shapes |= {"sway": (3,), "slope_white": (sizes.covariates, 3)}
+    return ravel_pytree({name: jnp.zeros(shape) for name, shape in shapes.items()})[1]
 
 
 def flat_values(reference: Reference, prior: Hyperprior, proxy: str, data: ModelData) -> Float[np.ndarray, " P"]:
@@ -308,8 +326,14 @@ def flat_values(reference: Reference, prior: Hyperprior, proxy: str, data: Model
         "drift": special.ndtri(-np.expm1(-drift / prior.drift)),
         "lasting": special.ndtri(lasting**prior.lasting),
     }
+    # Families and covariates have no say there, and what they are spread by is its prior's median.
+    sizes = data.sizes
+    values |= {"tau_family": np.zeros(3), "family_white": np.zeros(3 * sizes.families)}
+    values |= {name: np.zeros(sizes.families) for name in ("family_onset", "family_misfit")}
+    values |= {"sway": np.zeros(3), "slope_white": np.zeros(3 * sizes.covariates)}
     # In the order of `ravel_pytree`.
-    return np.concatenate([np.atleast_1d(values[name]) for name in sorted(hyperparameters(proxy))]).astype(np.float32)
+    names = sorted(hyperparameters(proxy, sizes))
+    return np.concatenate([np.atleast_1d(values[name]) for name in names]).astype(np.float32)
 
 
 @functools.partial(jax.jit, static_argnames="target")

@@ -6,14 +6,15 @@ import jax
 import numpy as np
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.basis import basis_of
 from bayes_prehoc.hierarchy.checks import GATE, Check
-from bayes_prehoc.hierarchy.data import check_estimates, metric_kinds
+from bayes_prehoc.hierarchy.data import check_estimates
 from bayes_prehoc.hierarchy.labels import labelled
 from bayes_prehoc.hierarchy.posterior import Posterior
 from bayes_prehoc.hierarchy.reweigh import known_of, updated
-from bayes_prehoc.risk.estimates import RiskEstimates
+from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
-__all__ = ["update_posterior"]
+__all__ = ["expected_task", "update_posterior"]
 
 UPDATE = "update_k_hat"
 """The check of the weights, in the gate of an update."""
@@ -23,16 +24,17 @@ def update_posterior(posterior: Posterior, estimates: RiskEstimates, seed: int) 
     """`Posterior.update`."""
     _check(posterior, estimates, seed)
     group = posterior.draws["posterior"]
-    known, rows = known_of(
-        {name: group[name].values for name in group.data_vars}, metric_kinds(posterior.estimates), posterior.proxy
-    )
+    key = jax.random.key(seed)
+    draws = {name: group[name].values for name in group.data_vars}
+    # A key of its own, so that what is drawn for tasks does not depend on there being families.
+    known, rows = known_of(jax.random.fold_in(key, 1), draws, basis_of(posterior.estimates), posterior.proxy)
     fitted = {task.task: task for task in posterior.estimates}
     before = {
         task.task: (fitted[task.task], _noise(posterior, fitted[task.task])[rows])
         for task in estimates
         if task.task in fitted
     }
-    found = updated(jax.random.key(seed), known, estimates, before)
+    found = updated(key, known, estimates, before)
     sites = {name: values[None] for name, values in found.sites.items()}
     if not any(task.has_noise for task in found.estimates):
         del sites["noise"]
@@ -44,6 +46,40 @@ def update_posterior(posterior: Posterior, estimates: RiskEstimates, seed: int) 
         prior=f"a posterior of {len(posterior.estimates)} tasks ({posterior.prior}), updated task by task",
         seed=seed,
     )
+
+
+def expected_task(posterior: Posterior, task: str, *, scale, horizon, metric, family, descriptors) -> RiskEstimates:
+    """A task without estimates, as `Posterior.expect` describes it."""
+    where = f"expect, task {task!r}"
+    if task in posterior.tasks:
+        raise InputError("was fitted", where, "Ask the posterior itself, or give the new task a name of its own.")
+    for name, value in (("scale", scale), ("horizon", horizon)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < np.inf:
+            raise InputError(f"{name} is {value!r}", where, "Give a positive number.")
+    like = next((own for own in posterior.estimates if metric in (None, own.metric)), None)
+    if like is None:
+        known = ", ".join(sorted({own.metric for own in posterior.estimates}))
+        raise InputError(f"no fitted task has the metric {metric!r}", where, f"The metrics are: {known}.")
+    nothing = np.zeros(0)
+    made = TaskEstimates(
+        task=task,
+        proxy=posterior.proxy,
+        metric=like.metric,
+        metric_kind=like.metric_kind,
+        depths=nothing,
+        risk=nothing,
+        nu=nothing,
+        scale=float(scale),
+        outcome_mean=float("nan"),
+        n_runs=0,
+        horizon=float(horizon),
+        depth_unit=like.depth_unit,
+        higher_is_better=like.higher_is_better,
+        flags=("no run of it was seen: what is expected of it follows from the other tasks",),
+        family=family,
+        descriptors=dict(descriptors or {}),
+    )
+    return RiskEstimates(posterior.proxy, (made,))
 
 
 def _check_of_weights(found):

@@ -27,12 +27,9 @@ from bayes_prehoc.probes.suite import suite_task
 from bayes_prehoc.probes.texts import TextData
 from bayes_prehoc.probes.widths import choose_width
 from bayes_prehoc.runs import RunStore, TaskRuns, Trajectories
-from bayes_prehoc.runs.trajectories import BY_RUN
+from bayes_prehoc.runs.trajectories import BY_RUN, DESCRIPTOR
 
 __all__ = ["probe"]
-
-DESCRIPTOR = "descriptor."
-"""Before the names of static descriptors among a task's attributes."""
 
 
 def probe(

@@ -92,8 +92,11 @@ class ProbeSpec:
         Continuations with fresh randomness, at least 2, of a run from each of `fork_depths` to the horizon; 0 for none.
     fork_depths : tuple of int
         Of the depths; default, where there are branches, all but the last.
+    family : str, optional
+        Tasks that resemble each other, such as those of one backbone, are told to be one family by its name. Neither it
+        nor the description is part of the task's identity.
     description : str
-        For people; not part of the task's identity.
+        For people.
 
     Raises
     ------
@@ -127,6 +130,7 @@ class ProbeSpec:
     keep_examples: bool = False
     branches: int = 0
     fork_depths: tuple[int, ...] = ()
+    family: str | None = dataclasses.field(default=None, compare=False)
     description: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self):
@@ -146,6 +150,8 @@ class ProbeSpec:
             elif value not in choices:
                 raise InputError(f"{field} is {value!r}", f"{where}, {field}", f"Use one of {', '.join(choices)}.")
         self._check_metric_function(where)
+        if self.family is not None and (not isinstance(self.family, str) or not self.family.strip()):
+            raise InputError(f"family is {self.family!r}", f"{where}, family", "Give it a name, or leave it out.")
         if self.pooling not in (None, "first", "last", "mean"):
             raise InputError(f"pooling is {self.pooling!r}", f"{where}, pooling", "Use one of first, last, mean.")
         sizes = [name for name in ("train_size", "probe_size", "outcome_size") if not self._is_left_to_data(name)]
@@ -239,7 +245,7 @@ class ProbeSpec:
     @property
     def hash(self) -> str:
         """sha256 of the canonical JSON of the fields: what identifies the task in a run store."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "description"}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}
         if isinstance(self.data, TextData):
             fields["data"] = self.data.described
         if self.adapter is not None:

@@ -318,5 +318,7 @@ def _assemble(task, proxy, *, outcome_mean, outcome_sd, flags, **fields):
         higher_is_better=task.higher_is_better,
         flags=tuple(flags),
         hashes=task.run_hashes(),
+        family=task.family,
+        descriptors=task.descriptors,
         **fields,
     )

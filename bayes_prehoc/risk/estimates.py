@@ -65,6 +65,10 @@ class TaskEstimates:
         What a reader of the answer must know (few seeds, diverged runs, direction of bias).
     hashes : tuple of str
         One per run.
+    family : str or None
+        Tasks of one family resemble each other beyond what all tasks do.
+    descriptors : dict of float by name
+        Static descriptors X_s: what is known of the task before a run.
     """
 
     task: str
@@ -89,6 +93,8 @@ class TaskEstimates:
     left_out: tuple[LeftOut, ...] = ()
     flags: tuple[str, ...] = ()
     hashes: tuple[str, ...] = ()
+    family: str | None = None
+    descriptors: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def has_noise(self) -> bool:

@@ -18,10 +18,14 @@ import pandas as pd
 
 from bayes_prehoc.errors import InputError
 
-__all__ = ["BY_RUN", "SetAside", "TaskRuns", "Trajectories", "metric_kind"]
+__all__ = ["BY_RUN", "DESCRIPTOR", "SetAside", "TaskRuns", "Trajectories", "metric_kind"]
 
 BY_RUN = ("outcome", "outcome_examples", "depth_examples", "forked")
 """Fields of `TaskRuns`, beside its values, that have a row for each run or are None."""
+DESCRIPTOR = "descriptor."
+"""Before the names of static descriptors among a task's attributes."""
+FAMILY = "family"
+"""The attribute that names a task's family."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,8 @@ class TaskRuns:
     higher_is_better : bool or None
         Of the outcome metric.
     attributes : mapping
-        Whatever else is known about the task (hyperparameters, descriptors); scalars only.
+        Whatever else is known about the task; scalars only. "family" names the tasks that it is one of, what begins
+        with "descriptor." is a static descriptor: both have a say in what the task is expected to be like.
     notes : tuple of str
         What was left out or assumed while reading, in words.
     """
@@ -128,6 +133,30 @@ class TaskRuns:
             values={name: value[rows] for name, value in self.values.items()},
             **{name: None if value is None else value[rows] for name, value in there.items()},
         )
+
+    @property
+    def family(self) -> str | None:
+        """The family that the task is one of."""
+        named = self.attributes.get(FAMILY)
+        return None if named is None else str(named)
+
+    @property
+    def descriptors(self) -> dict[str, float]:
+        """Static descriptors by name: what is known of the task before a run. Those that are no finite number are none.
+
+        Raises
+        ------
+        InputError
+            One is text.
+        """
+        found = {name: value for name, value in self.attributes.items() if name.startswith(DESCRIPTOR)}
+        for name, value in found.items():
+            if not isinstance(value, int | float):
+                raise InputError(
+                    f"{name} is {value!r}", f"task {self.task!r}", "Give a number, or name the attribute otherwise."
+                )
+        numbers = {name.removeprefix(DESCRIPTOR): float(value) for name, value in found.items()}
+        return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
     @property
     def n_runs(self) -> int:

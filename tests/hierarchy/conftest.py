@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayes_prehoc.hierarchy import fit
+from bayes_prehoc.hierarchy.data import model_data
 from bayes_prehoc.hierarchy.evaluator import Evaluator
+from bayes_prehoc.hierarchy.fit import fit, posterior_of
+from bayes_prehoc.hierarchy.inference import Sampler, sample
 from bayes_prehoc.hierarchy.model import weak_prior
 from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
@@ -83,7 +85,9 @@ def true_figures(truth, proxy):
 @pytest.fixture(scope="session")
 def make():
     """Builders of simulated estimates and their truth."""
-    return types.SimpleNamespace(simulated=simulated, true_figures=true_figures, labelled=labelled, scale=SCALE)
+    return types.SimpleNamespace(
+        simulated=simulated, of_families=of_families, true_figures=true_figures, labelled=labelled, scale=SCALE
+    )
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +103,27 @@ def with_noise():
     noise = (np.full(8, 4e-4), np.full(8, 5e-5))
     truth, _, estimates = simulated(tasks=8, proxy="conditional", noise=noise, seed=3)
     return fit(estimates), truth
+
+
+def of_families():
+    """Estimates of twelve tasks of three families, whose level a descriptor tells, too."""
+    _, _, estimates = simulated(tasks=12, seed=8)
+    size = np.random.default_rng(8).normal(size=12)
+    tasks = []
+    for row, task in enumerate(estimates):
+        moved = task.risk * np.exp(2.0 * size[row] + (row % 3 - 1))
+        told = {"family": "abc"[row % 3], "descriptors": {"size": float(np.exp(size[row]))}}
+        tasks.append(dataclasses.replace(task, risk=moved, **told))
+    return RiskEstimates(estimates.proxy, tuple(tasks))
+
+
+@pytest.fixture(scope="session")
+def with_families():
+    """Posterior of them from few draws, which may not pass the gate and is not asked to."""
+    estimates, prior = of_families(), weak_prior("run_to_run")
+    few = Sampler(warmup=50, draws=100, extensions=0, attempts=1)
+    samples = sample(jax.random.key(0), model_data(estimates), prior, "run_to_run", few)
+    return dataclasses.replace(posterior_of(samples, estimates, prior, 0), gate=()), None
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import arviz_stats
 import numpy as np
+import pandas as pd
 import pytest
 
-from bayes_prehoc import InputError
+from bayes_prehoc import InputError, load_posterior
 from bayes_prehoc.hierarchy import Posterior, fit
-from bayes_prehoc.hierarchy.data import metric_kinds, model_data
+from bayes_prehoc.hierarchy.basis import metric_kinds
+from bayes_prehoc.hierarchy.data import model_data
 from bayes_prehoc.risk.estimates import RiskEstimates
 
 
@@ -57,6 +60,34 @@ def test_noise_of_the_outcome_set_is_separated(with_noise, make):
         np.testing.assert_allclose(np.median(risk[:, 1] / curve.l_int), 1.0, rtol=1e-4)
         assert np.median(seen[:, 1]) == pytest.approx(np.median(curve.l_int + curve.noise), rel=0.1)
     assert held >= 5
+
+
+def test_families_and_descriptors_are_told(with_families, fitted, tmp_path):
+    """A descriptor that moves the level by two is found, and the families' order; the engine is named."""
+    posterior, _ = with_families
+    assert posterior.engine == "joint" and fitted[0].engine == "collapsed"
+    effects = posterior.effects()
+    size = effects.loc[("descriptor", "size", "level")]
+    # One standard deviation of twelve draws from a standard normal, which it was simulated with.
+    assert size.lower > 0.5 and size.upper < 4.0
+    assert effects.loc[("family", "a", "level"), "median"] < effects.loc[("family", "c", "level"), "median"]
+    assert len(effects) == 12 and len(fitted[0].effects()) == 0
+    summary = arviz_stats.summary(posterior.draws["posterior"], var_names=["tau_family", "slope_white"])
+    assert list(summary.index)[:1] == ["tau_family[level]"] and len(summary) == 6
+    assert posterior.checks().loc["prior_sensitivity", "value"] > 0.0
+    posterior.save(tmp_path / "post.nc")
+    read = load_posterior(tmp_path / "post.nc")
+    assert read.engine == "joint" and read.estimates["t1"].family == "b"
+    assert read.estimates["t1"].descriptors == posterior.estimates["t1"].descriptors
+    pd.testing.assert_frame_equal(read.effects(), effects)
+
+
+@pytest.mark.slow
+def test_a_fit_with_families_converges(make):
+    posterior = fit(make.of_families())
+    assert posterior.converged, posterior.checks()
+    assert set(posterior.checks().index) >= {"divergences", "e_bfmi"}
+    assert posterior.effects().loc[("descriptor", "size", "level"), "lower"] > 0.5
 
 
 def test_arrays_of_the_model_are_unitless(make):

@@ -10,7 +10,7 @@ from bayes_prehoc import InputError
 from bayes_prehoc.hierarchy import collapsed
 from bayes_prehoc.hierarchy.checks import GATE
 from bayes_prehoc.hierarchy.collapsed import RULES
-from bayes_prehoc.hierarchy.inference import Sampler, _attempt, sample
+from bayes_prehoc.hierarchy.inference import Sampler, _by_leaps, sample
 from bayes_prehoc.hierarchy.model import LATENTS, weak_prior
 from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.start import find_reference
@@ -52,7 +52,7 @@ def test_a_rule_that_was_too_coarse_is_not_taken_again(placed):
     target = evaluator.target
     known = Known(find_reference(data, target.prior, target.proxy))
     strict = dataclasses.replace(GATE, quadrature=0.0)
-    _, learn = _attempt(jax.random.key(0), known, evaluator, data, Sampler(draws=50, extensions=0), strict)
+    _, learn = _by_leaps(jax.random.key(0), known, evaluator, data, Sampler(draws=50, extensions=0), strict, 0)
     assert learn().too_coarse >= 1
     again = place(jax.random.key(0), learn(), evaluator, data)
     assert RULES.index(again.rule) >= learn().too_coarse

@@ -65,7 +65,7 @@ def test_a_lost_jacobian_would_show(make, monkeypatch):
     """The test above can fail: without the ridge, latents and the correction are others by far more than 1e-6."""
     truth, data, _ = make.simulated(tasks=4)
     start = jnp.asarray(np.stack([truth.level, truth.share - 2.0, truth.rate], -1))
-    arguments = (columns(np.ones((4, 3))), population(truth), start, jnp.zeros(4), data, "run_to_run")
+    arguments = (columns(np.full((4, 3), 3.0)), population(truth), start, jnp.zeros(4), data, "run_to_run")
     bent = color(*arguments)
     for name in ("rate_bend", "level_bend"):
         monkeypatch.setattr(Ridge, name, lambda *arguments: jnp.zeros(4))

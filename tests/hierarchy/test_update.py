@@ -29,14 +29,14 @@ def assert_alike(one, other, task, draws=400):
         assert stats.ks_2samp(a, b).statistic < 1.95 * np.sqrt(2.0 / draws), name
 
 
-@pytest.mark.parametrize("which", ["fitted", "with_noise"])
+@pytest.mark.parametrize("which", ["fitted", "with_noise", "with_families"])
 def test_estimates_that_were_fitted_change_nothing(which, request):
     """The ratio of a task's marginal likelihoods is one, and its latents are drawn as the fit draws them."""
     posterior, _ = request.getfixturevalue(which)
     updated = posterior.update(dataclasses.replace(posterior.estimates, tasks=posterior.estimates.tasks[:3]))
     assert updated.converged and updated.tasks == posterior.tasks[:3]
     # Noise of an outcome set is drawn anew, which weights allow for.
-    assert updated.checks().loc["update_k_hat", "value"] <= (0.0 if which == "fitted" else 0.7)
+    assert updated.checks().loc["update_k_hat", "value"] <= (0.7 if which == "with_noise" else 0.0)
     for task in updated.tasks:
         assert_alike(posterior, updated, task)
         assert updated.status(task) == posterior.status(task)
@@ -72,6 +72,35 @@ def test_a_new_task_is_planned_for_and_saved(fitted, make, tmp_path):
     assert "a posterior of 6 tasks" in read.prior
     with pytest.raises(InputError, match="is an update itself"):
         read.update(posterior.estimates)
+
+
+def test_a_task_that_nobody_has_probed_is_expected_from_what_is_known(with_families):
+    """Its family and its descriptor place it; of a family that nobody has seen less is known."""
+    posterior, _ = with_families
+    given = {"scale": 0.9, "horizon": 400.0}
+
+    def level(**known):
+        expected = posterior.expect("new", **given, **known)
+        assert expected.converged and expected.tasks == ("new",)
+        curve = expected.curve("new")
+        return np.log(curve.l_int + curve.reducible)
+
+    typical, large = level(family="b"), level(family="b", descriptors={"size": np.exp(1.0)})
+    assert np.median(large) - np.median(typical) > 1.0
+    assert np.std(level(family="nobody's")) > 1.1 * np.std(level(family="b", descriptors={"size": 1.0}))
+    expected = posterior.expect("new", **given, family="b")
+    low, high = np.quantile(expected.predict_risk("new", [8.0, 400.0]), (0.05, 0.95), axis=0)
+    assert np.all(low > 0.0) and np.all(high > 3.0 * low)
+    assert "no run of it was seen" in expected.estimates["new"].flags[0]
+
+    for words, wrong in (
+        ("was fitted", {"task": "t0"}),
+        ("scale is 0", {"scale": 0}),
+        ("horizon is True", {"horizon": True}),
+        ("no fitted task has the metric 'loss'", {"metric": "loss"}),
+    ):
+        with pytest.raises(InputError, match=words):
+            posterior.expect(**({"task": "new"} | given | wrong))
 
 
 def test_what_the_posterior_cannot_tell_is_set_aside(fitted):
