@@ -92,8 +92,8 @@ def plan_text(made) -> str:
             "How firm it is: the most probable regime by tolerance (RMSE)"
             f"{', and with the noise of the outcome set' if noise else ''}; "
             f"the depth of least expected risk plus cost in {depth}, its expected regret in units of "
-            f"{', '.join(_distinct(t.cost.unit for t in answered))}, and the probability that watching beyond the "
-            "shallowest depth pays:"
+            f"{', '.join(_distinct(t.cost.counted_in for t in answered))}, and the probability that watching beyond "
+            "the shallowest depth pays:"
         )
         lines += ["", textwrap.fill(explained, WIDTH), "", _firmness(answered, units, noise)]
     lines += ["", *(_paragraph(name, text) for name, text in made.assumptions.items())]

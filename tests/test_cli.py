@@ -274,7 +274,7 @@ def test_options_reach_the_plan(here):
     assert (wide["tolerance"], narrow["tolerance"]) == (0.02, 0.03)
     assert wide["gamma"] == narrow["gamma"] == 500
     assert wide["c_cheap"] == narrow["c_cheap"] == 2
-    assert wide["cost"] == {"per_unit": 0.1, "fixed": 3, "unit": "GPU hour"}
+    assert wide["cost"].items() >= {"form": "linear", "per_unit": 0.1, "fixed": 3, "unit": "GPU hour"}.items()
 
 
 def test_a_saved_plan_keeps_its_assumptions_save_for_those_given_anew(here, tmp_path):

@@ -4,11 +4,29 @@
 depth and the depth that minimises posterior expected risk plus cost, under assumptions that it lists in words.
 """
 
-from bayes_prehoc.planning.costs import LinearCost
+from bayes_prehoc.planning.costs import ConvexCost, LinearCost, TableCost
+from bayes_prehoc.planning.losses import ThresholdLoss
 from bayes_prehoc.planning.planner import plan
-from bayes_prehoc.planning.regimes import REGIMES, Flip
-from bayes_prehoc.planning.results import Interval, Plan, RiskBand, TaskPlan
+from bayes_prehoc.planning.regimes import REGIMES, Boundaries, Flip
+from bayes_prehoc.planning.results import Frontier, Interval, Plan, RiskBand, TaskPlan
 from bayes_prehoc.planning.saved import load_plan
-from bayes_prehoc.planning.stopping import Regret
+from bayes_prehoc.planning.stopping import Action, Regret
 
-__all__ = ["REGIMES", "Flip", "Interval", "LinearCost", "Plan", "Regret", "RiskBand", "TaskPlan", "load_plan", "plan"]
+__all__ = [
+    "REGIMES",
+    "Action",
+    "Boundaries",
+    "ConvexCost",
+    "Flip",
+    "Frontier",
+    "Interval",
+    "LinearCost",
+    "Plan",
+    "Regret",
+    "RiskBand",
+    "TableCost",
+    "TaskPlan",
+    "ThresholdLoss",
+    "load_plan",
+    "plan",
+]

@@ -1,10 +1,12 @@
 """Every assumption behind a plan, in words with numbers and units."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from bayes_prehoc.planning.arguments import Arguments
+from bayes_prehoc.planning.costs import ConvexCost, TableCost
+from bayes_prehoc.planning.losses import ThresholdLoss
 
 __all__ = ["assumptions_in_words", "plural"]
 
@@ -79,28 +81,69 @@ def _c_cheap(tasks, arguments):
 def _cost(tasks, arguments):
     if arguments.cost is None:
         return "a full run costs 1 and every unit of its depth the same"
-    cost = arguments.cost
-    units = " or ".join(dict.fromkeys(t.depth_unit for t in tasks))
-    text = f"{_number(cost.per_unit)} {cost.unit} per {units}"
-    if cost.fixed > 0:
+    groups, units = {}, {}
+    for t in tasks:
+        groups.setdefault(t.cost, []).append(t.task)
+        units.setdefault(t.cost, {})[t.depth_unit] = None
+    return _by_group({_cost_in_words(cost, " or ".join(units[cost])): names for cost, names in groups.items()})
+
+
+def _cost_in_words(cost, depth_unit):
+    if isinstance(cost, TableCost):
+        text = (
+            f"measured at {len(cost.depths)} depths, from {_number(cost.costs[0])} {cost.unit} at "
+            f"{_number(cost.depths[0])} to {_number(cost.costs[-1])} at {_number(cost.depths[-1])} "
+            f"{plural(depth_unit)}, with straight lines between"
+        )
+    else:
+        text = f"{_number(cost.per_unit)} {cost.unit} per {depth_unit}"
+    if isinstance(cost, ConvexCost):
+        text += (
+            f" at first, growing with depth to the power {_number(cost.power)}, to twice that for a run of "
+            f"{_number(cost.doubling)} {plural(depth_unit)}"
+        )
+    if not isinstance(cost, TableCost) and cost.fixed > 0:
         text += f", plus {_number(cost.fixed)} {cost.unit} for a probe of any depth, which moves no depth"
-    return text
+    return text if cost.price is None else f"{text}; one {cost.unit} at {_number(cost.price)} {cost.currency}"
 
 
 def _gamma(tasks, arguments):
-    if arguments.gamma is not None:
-        cost = arguments.cost.unit if arguments.cost is not None else "full run"
-        return f"{_number(arguments.gamma)} ({cost} per unit of squared error), one number for all tasks, stated"
-    rule = (
-        "price of one unit of squared error such that removing the whole expected risk at c_cheap is worth one full "
-        "run (gamma E[L(c_cheap)] = lambda c_T), one number per task, the same for every draw and depth"
-    )
+    groups = {}
+    for t in tasks:
+        stated = arguments.gamma_of(t)
+        if stated is None:
+            rule = (
+                "price of one unit of squared error such that removing the whole expected risk at c_cheap is worth one "
+                "full run (gamma E[L(c_cheap)] = C(c_T) - C_s), one number per task, the same for every draw and depth"
+            )
+        elif isinstance(stated, ThresholdLoss):
+            cost = t.cost.counted_in
+            rule = (
+                f"price of one unit of squared error that follows from {_number(stated.false_start)} {cost} for a full "
+                f"run that ends on the wrong side of {_number(stated.threshold)} {t.metric} and "
+                f"{_number(stated.missed)} {cost} for one forgone that would not have, its mean over what a whole "
+                "run's watching removes, outcomes taken for normal"
+            )
+        else:
+            rule = f"{_number(stated)} ({t.cost.counted_in} per unit of squared error), stated"
+            if not isinstance(arguments.gamma, Mapping):
+                rule = rule.replace(", stated", ", one number for all tasks, stated")
+        groups.setdefault(rule, []).append(t)
+    if len(groups) == 1:
+        ((rule, own),) = groups.items()
+        return rule + _found(rule, own)
+    return "; ".join(f"{rule}{_found(rule, own)} ({_names([t.task for t in own])})" for rule, own in groups.items())
+
+
+def _found(rule, tasks):
+    """The prices that a rule came to."""
+    if rule.endswith("stated"):
+        return ""
     groups = {}
     for t in tasks:
         if t.gamma is not None:
-            groups.setdefault(f"{t.cost.unit} per squared {t.metric}", []).append(t.gamma)
-    numbers = "; ".join(f"{_range(values, _number)} ({unit})" for unit, values in groups.items())
-    return f"{rule}: {numbers or 'withheld'}"
+            groups.setdefault(f"{t.cost.counted_in} per squared {t.metric}", []).append(t.gamma)
+    return ": " + ("; ".join(f"{_range(values, _number)} ({unit})" for unit, values in groups.items()) or "withheld")
 
 
 def _horizon(tasks):

@@ -85,7 +85,7 @@ def render_page(plan, *, compare=()) -> str:
         first=MANY,
         metrics=sorted({t.metric for t in tasks}),
         depth_units=sorted({t.depth_unit for t in tasks}),
-        cost_units=sorted({t.cost.unit for t in tasks}),
+        cost_units=sorted({t.cost.counted_in for t in tasks}),
         tolerances=sorted({t.tolerance for t in tasks if t.tolerance is not None}),
         spread=any(t.reading != "verdict" for t in tasks),
         any_noise=any(curve_without_noise(t) is not None for t in tasks),
