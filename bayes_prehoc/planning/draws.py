@@ -11,7 +11,7 @@ import numpy as np
 
 from bayes_prehoc import theory
 
-__all__ = ["expected_marginal_gain", "minima", "optimum", "risk"]
+__all__ = ["expected_decay", "expected_marginal_gain", "minima", "optimum", "risk"]
 
 BISECTIONS = 60
 """Each halves the logarithm of the depth: what is left is less than float64 tells apart."""
@@ -38,6 +38,13 @@ def _bisected(gamma, slope, doubling, power, low, high, *curve):
 @jax.jit
 def _expected_marginal_gain(depth, *curve):
     return jnp.mean(theory.marginal_gain(depth, *curve))
+
+
+@jax.jit
+def _expected_decay(depths, l_int, *curve):
+    gains = theory.marginal_gain(depths[:, None], *curve)
+    risks = theory.envelope(depths[:, None], l_int, *curve)
+    return jnp.mean(risks, axis=1), jnp.mean(gains, axis=1)
 
 
 def risk(curve, depths) -> np.ndarray:
@@ -89,6 +96,15 @@ def expected_marginal_gain(curve, depth: float) -> float:
     with jax.enable_x64(True):
         _, reducible, alpha, onset = _shapes(curve)
         return float(_expected_marginal_gain(depth, reducible, curve.reference, alpha, onset, curve.horizon))
+
+
+def expected_decay(curve, depths) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means of L and of -dL/dc at several depths; float64 arrays (D,)."""
+    with jax.enable_x64(True):
+        l_int, reducible, alpha, onset = _shapes(curve)
+        depths = np.asarray(depths, np.float64)
+        risks, gains = _expected_decay(depths, l_int, reducible, curve.reference, alpha, onset, curve.horizon)
+        return np.asarray(risks), np.asarray(gains)
 
 
 def _shapes(curve):
