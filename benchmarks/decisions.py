@@ -4,8 +4,10 @@
 
 In each replicate a portfolio of tasks is drawn, estimated from 5 or 10 runs each, fitted by `fit`, and for each task a
 depth is chosen. Its regret is what it costs, in full runs, beyond the best depth of the true curve: J(c) - min J with
-J = gamma L + C and C = c / c_T; gamma is such that removing the true risk at a twentieth of the run is worth a full
-run, the same for all rules. Rules: the depth of least posterior expected risk plus cost (`planning.stopping`); c* of
+J = gamma L + C and C = c / c_T. The price of error gamma is the same for all rules, and made of the data, so that it
+tells nothing of the truth that the data do not: *one price* for all tasks, by which removing the median estimate at
+a twentieth of the run is worth a full run; and the *default prices* of a plan, by which removing the expected risk
+there is, in each task. Rules: the depth of least posterior expected risk plus cost (`planning.stopping`); c* of
 least squares of each task by itself, L_int + K c^-alpha with L_int, K >= 0 and alpha up to 4 (Algorithm 1 of arXiv
 2606.17649), clipped to the depths that one may choose, and the same with the law that ends at the horizon; c* of the
 posterior medians; and the shallowest depth, 100 steps, a tenth, a fifth and half of the run, and the whole run.
@@ -59,6 +61,7 @@ COST = bp.LinearCost(1.0 / HORIZON)
 ALPHAS = np.linspace(0.02, 4.0, 200)
 REMAINING_ALPHAS = np.linspace(-0.98, 4.0, 250)
 OURS, PLUG_IN = "Bayes depth", "least squares"
+ONE_PRICE, DEFAULT_PRICES = "one price", "default prices"
 FIXED = {"shallowest depth": 0.0, "100 steps": 100.0}
 FIXED |= {f"{share:.0%} of the run": share * HORIZON for share in (0.1, 0.2, 0.5, 1.0)}
 HALF = 0.5
@@ -150,37 +153,39 @@ def replicate(source: str, n_runs: int, index: int, tasks: int) -> dict:
     posterior = bp.fit(portfolio.estimates, seed=index)
     everything = np.concatenate([task.risk for task in portfolio.estimates])
     tolerances = np.sqrt(np.quantile(everything, (0.25, 0.5, 0.75)))
-    told = [_told(task, posterior, portfolio.truth[task.task], tolerances) for task in portfolio.estimates]
+    near_cheap = [np.exp(np.interp(np.log(CHEAP), np.log(t.depths), np.log(t.risk))) for t in portfolio.estimates]
+    price = 1.0 / float(np.median(near_cheap))
+    told = [_told(task, posterior, portfolio.truth[task.task], tolerances, price) for task in portfolio.estimates]
     answered = sum(posterior.status(task) == "ok" for task in posterior.tasks)
     made = {"source": source, "runs": n_runs, "replicate": index}
     return made | {"tasks": told, "converged": posterior.converged, "answered": answered}
 
 
-def _told(task, posterior, truth, tolerances):
-    """Regrets of one task by rule; for each tolerance the probabilities, the label of least squares and the truth."""
-    c_min = float(task.depths[0])
-    gamma = 1.0 / float(draws.risk(truth, [CHEAP])[0, 0])
-    limits = (COST, c_min, HORIZON)
+def _told(task, posterior, truth, tolerances, one_price):
+    """Regrets of one task by price and rule; for each tolerance the probabilities of regimes, given, hard and true."""
     curve, fitted = posterior.curve(task.task), least_squares(task, None)
-    bayes = optimal_stopping(curve, gamma, *limits)
-    chosen = {
-        OURS: bayes.best_depth,
-        PLUG_IN: optimal_stopping(fitted, gamma, *limits).best_depth,
-        "least squares to the horizon": optimal_stopping(least_squares(task, HORIZON), gamma, *limits).best_depth,
-        "posterior medians": bayes.actions["plug_in"].depth,
-    } | {name: max(depth, c_min) for name, depth in FIXED.items()}
-    best = float(optimal_stopping(truth, gamma, *limits).c_star[0])
-    depths = np.array([best, *chosen.values()])
-    least, *costs = gamma * draws.risk(truth, depths)[0] + COST.at(depths)
+    prices = {ONE_PRICE: one_price, DEFAULT_PRICES: 1.0 / float(draws.risk(curve, [CHEAP]).mean())}
+    curves = {PLUG_IN: fitted, "least squares to the horizon": least_squares(task, HORIZON)}
+    regret = {name: _regrets(task, gamma, curve, curves, truth) for name, gamma in prices.items()}
     regimes = []
     for tolerance in tolerances:
         given, hard, true = (regime_probabilities(*_ends(c), tolerance).tolist() for c in (curve, fitted, truth))
         regimes.append({"given": given, "hard": hard, "true": true})
-    return {
-        "regret": {name: max(cost - least, 0.0) for name, cost in zip(chosen, costs, strict=True)},
-        "depth": chosen | {"best": best},
-        "regimes": regimes,
-    }
+    return {"regret": regret, "regimes": regimes}
+
+
+def _regrets(task, gamma, curve, curves, truth):
+    """By rule, at a price of error."""
+    c_min = float(task.depths[0])
+    limits = (COST, c_min, HORIZON)
+    bayes = optimal_stopping(curve, gamma, *limits)
+    chosen = {OURS: bayes.best_depth, "posterior medians": bayes.actions["plug_in"].depth}
+    chosen |= {name: optimal_stopping(fitted, gamma, *limits).best_depth for name, fitted in curves.items()}
+    chosen |= {name: max(depth, c_min) for name, depth in FIXED.items()}
+    best = float(optimal_stopping(truth, gamma, *limits).c_star[0])
+    depths = np.array([best, *chosen.values()])
+    least, *costs = gamma * draws.risk(truth, depths)[0] + COST.at(depths)
+    return {name: max(cost - least, 0.0) for name, cost in zip(chosen, costs, strict=True)}
 
 
 def _ends(curve):
@@ -212,9 +217,9 @@ def bootstrapped(results: list[dict], statistic) -> tuple[float, float, float]:
     return statistic(results), *np.quantile(drawn, (0.05, 0.95))
 
 
-def regrets(results: list[dict], rule: str) -> np.ndarray:
+def regrets(results: list[dict], price: str, rule: str) -> np.ndarray:
     """Of all tasks of all replicates."""
-    return np.concatenate([one["regret"][rule] for one in results])
+    return np.concatenate([one["regret"][price][rule] for one in results])
 
 
 def figures(size: Size, results: list[dict], judged: bool) -> list[Figure]:
@@ -224,49 +229,60 @@ def figures(size: Size, results: list[dict], judged: bool) -> list[Figure]:
         for n_runs in size.seeds:
             own = [_columns(one) for one in results if (one["source"], one["runs"]) == (source, n_runs)]
             if own:
-                found += _of_cell(f"{source}, {n_runs} runs", own, judged)
+                label = f"{source}, {n_runs} runs"
+                for price in (ONE_PRICE, DEFAULT_PRICES):
+                    found += _of_depths(f"{label}, {price}", own, price, judged)
+                found += _of_regimes(label, own, judged)
     return found
 
 
 def _columns(result):
     """A replicate with its tasks' regrets by rule and its regimes as arrays (tasks x tolerances, 3)."""
-    rules = result["tasks"][0]["regret"]
     regimes = [one for task in result["tasks"] for one in task["regimes"]]
     return {
-        "regret": {rule: np.array([task["regret"][rule] for task in result["tasks"]]) for rule in rules},
+        "regret": {
+            price: {rule: np.array([task["regret"][price][rule] for task in result["tasks"]]) for rule in rules}
+            for price, rules in result["tasks"][0]["regret"].items()
+        },
         "regimes": {name: np.array([one[name] for one in regimes]) for name in ("given", "hard", "true")},
         "converged": result["converged"],
         "answered": result["answered"],
     }
 
 
-def _of_cell(label, own, judged):
-    found, rules = [], list(own[0]["regret"])
-    for rule in rules:
+def _of_depths(label, own, price, judged):
+    found = []
+    for rule in own[0]["regret"][price]:
         for name, average in (("mean", np.mean), ("median", np.median)):
-            value, low, high = bootstrapped(own, lambda some, a=average, r=rule: float(a(regrets(some, r))))
+            value, low, high = bootstrapped(own, lambda some, a=average, r=rule: float(a(regrets(some, price, r))))
             found.append(Figure(f"{label}: {name} regret, {rule}", value, f"full runs, 90% {low:.4f} to {high:.4f}"))
     for name, average in (("mean", np.mean), ("median", np.median)):
         value, low, high = bootstrapped(
-            own, lambda some, a=average: float(a(regrets(some, OURS)) / max(a(regrets(some, PLUG_IN)), 1e-12))
+            own,
+            lambda some, a=average: float(a(regrets(some, price, OURS)) / max(a(regrets(some, price, PLUG_IN)), 1e-12)),
         )
         target, met = (f"at most {HALF:g}", bool(value <= HALF)) if judged else (None, None)
         unit = f"of that of {PLUG_IN}, 90% {low:.3f} to {high:.3f}"
         found.append(Figure(f"{label}: {name} regret, {OURS}, share", value, unit, target, met))
     for rule in FIXED:
         value, low, high = bootstrapped(
-            own, lambda some, r=rule: float(np.mean(regrets(some, OURS) - regrets(some, r)))
+            own, lambda some, r=rule: float(np.mean(regrets(some, price, OURS) - regrets(some, price, r)))
         )
         target, met = ("below 0", bool(value < 0.0)) if judged else (None, None)
         unit = f"full runs, 90% {low:.4f} to {high:.4f}"
         found.append(Figure(f"{label}: mean regret, {OURS} less {rule}", value, unit, target, met))
+    return found
+
+
+def _of_regimes(label, own, judged):
+    found = []
     for kind, name in (("given", "posterior"), ("hard", "least squares")):
         value, low, high = bootstrapped(own, lambda some, k=kind: brier(some, k))
         found.append(Figure(f"{label}: Brier score, {name}", value, f"90% {low:.3f} to {high:.3f}"))
     value, low, high = bootstrapped(own, lambda some: brier(some, "given") - brier(some, "hard"))
     target, met = ("below 0", bool(value < 0.0)) if judged else (None, None)
     found.append(Figure(f"{label}: Brier score, difference", value, f"90% {low:.3f} to {high:.3f}", target, met))
-    tasks = sum(len(one["regret"][OURS]) for one in own)
+    tasks = sum(len(one["regret"][ONE_PRICE][OURS]) for one in own)
     answered = sum(one["answered"] for one in own)
     found.append(Figure(f"{label}: tasks that a plan answers", answered / tasks, f"share of {tasks}"))
     failed = sum(not one["converged"] for one in own)
