@@ -35,9 +35,11 @@ SPENT = 1e-11
 STEEPEST = 600.0
 """Logarithm of a price beyond which none is asked, either way."""
 MOST_NODES = 400
+MOST_WORK = 40_000
+"""Nodes of branch and bound, at most as many that they hold so many pieces in all: what is then open is told."""
 MOST_LEVELS = 3000
-"""Of branch and bound, and (task, depth) pairs that integer programming is given."""
-CLOSED = 1e-9
+"""Pairs of task and depth that integer programming is given."""
+CLOSED = 1e-8
 """Share of the objective by which an answer may miss its bound and count as the best."""
 
 
@@ -59,6 +61,18 @@ class Options(NamedTuple):
     def marginal_cost(self, depth):
         """At depths of each, (N,) or (D, N)."""
         return self.slope * (1.0 + self.power * (depth / self.doubling) ** (self.power - 1.0))
+
+    def taken(self, places) -> "Options":
+        """Some of them, by their places."""
+        return Options(*(part[places] for part in self))
+
+    def cost_of(self, places, depth):
+        """At a depth of each of some."""
+        return self.taken(places).cost(depth)
+
+    def marginal_cost_of(self, places, depth):
+        """At a depth of each of some."""
+        return self.taken(places).marginal_cost(depth)
 
 
 class Allotment(NamedTuple):
@@ -146,7 +160,7 @@ class Portfolio:
         """
         price = math.exp(log_price) if log_price > -math.inf else 0.0
         depth, option = self._settled(self._met(log_price), price)
-        cost, risk = self.cost_of(option, depth), self.expected.risk(np.arange(len(depth)), depth)
+        cost, risk = self.options.cost_of(option, depth), self.expected.risk(np.arange(len(depth)), depth)
         total = self.weight * risk + price * cost
         on = np.ones(len(depth), bool)
         if self.groups:
@@ -218,10 +232,6 @@ class Portfolio:
         option = reached[np.searchsorted(own[reached], np.arange(len(self.weight)))]
         return chosen[option], option
 
-    def cost_of(self, option, depth):
-        """What depths cost on the pieces `option`."""
-        return Options(*(part[option] for part in self.options)).cost(depth)
-
 
 def allot(portfolio: Portfolio, budget: float) -> Allotment | float:
     """Spend a budget.
@@ -263,7 +273,7 @@ def _branched(portfolio, budget, free):
     best, ties = None, 0
     queue = [(-math.inf, ties, free)]
     unknown = -math.inf
-    for _ in range(MOST_NODES):
+    for _ in range(min(MOST_NODES, 1 + MOST_WORK // len(portfolio.options.task))):
         if not queue:
             break
         bound, _, state = heapq.heappop(queue)
@@ -349,8 +359,8 @@ def _filled(portfolio, budget, state):
     if len(portfolio.options.task) > len(portfolio.weight) and not np.any(portfolio.step > 0):
         # With its piece settled a task's depth moves with the price without a jump.
         chosen = answer.option
-        settled = Options(*(part[chosen] for part in portfolio.options))
-        _, answer, _ = _priced(dataclasses.replace(portfolio, options=settled), budget, state)
+        settled = dataclasses.replace(portfolio, options=portfolio.options.taken(chosen))
+        _, answer, _ = _priced(settled, budget, state)
         answer = answer._replace(option=chosen)
     return _stepped(portfolio, budget, answer) if np.any(portfolio.step > 0) else answer
 
@@ -379,24 +389,33 @@ def _stepped(portfolio, budget, answer):
 
 def _ahead(portfolio, tasks, depth, cost, risk):
     """Of tasks (int array) that can go a step deeper: return per cost, place, and depth, cost and risk there."""
-    options, last = portfolio.options, portfolio.firsts[tasks + 1] - 1
     deeper = depth[tasks] + portfolio.step[tasks]
-    option = portfolio.firsts[tasks]
-    for _ in range(int((last - option).max(initial=0))):
-        option = option + ((options.high[option] * (1.0 + 1e-12) < deeper) & (option < last))
-    there = options.high[option] * (1.0 + 1e-12) >= deeper
+    option = _reaching(portfolio, tasks, deeper)
+    there = portfolio.options.high[option] * (1.0 + 1e-12) >= deeper
     tasks, deeper, option = tasks[there], deeper[there], option[there]
-    dearer, less = portfolio.cost_of(option, deeper), portfolio.expected.risk(tasks, deeper)
+    dearer, less = portfolio.options.cost_of(option, deeper), portfolio.expected.risk(tasks, deeper)
     paid = np.maximum(dearer - cost[tasks], np.finfo(float).tiny)
     return portfolio.weight[tasks] * (risk[tasks] - less) / paid, tasks, deeper, dearer, less
 
 
 def _marginal_value(portfolio, answer):
-    """The price of budget, or on steps the return of the best next one, if that is more."""
-    steps = answer.on & (portfolio.step > 0)
-    returns = _ahead(portfolio, np.flatnonzero(steps), answer.depth, answer.cost, answer.risk)[0]
-    priced = [math.exp(answer.log_price)] if np.any(answer.on & ~steps) else []
-    return float(max([*priced, returns.max(initial=0.0)]))
+    """Marginal return of the task whose is greatest, of those that can go deeper; on steps, of a whole one."""
+    on_steps = _ahead(portfolio, np.flatnonzero(answer.on & (portfolio.step > 0)), *answer[:2], answer.risk)[0]
+    free = np.flatnonzero(answer.on & (portfolio.step == 0))
+    option = _reaching(portfolio, free, answer.depth[free] * (1.0 + 1e-11))
+    depth = np.minimum(answer.depth[free], portfolio.options.high[option])
+    paid = np.maximum(portfolio.options.marginal_cost_of(option, depth), np.finfo(float).tiny)
+    returns = portfolio.weight[free] * portfolio.expected.gain(free, depth) / paid
+    returns = returns[portfolio.options.high[option] > depth * (1.0 + 1e-11)]
+    return float(max(on_steps.max(initial=0.0), returns.max(initial=0.0)))
+
+
+def _reaching(portfolio, tasks, depth):
+    """The first of each task's pieces that reaches a depth, or its last."""
+    option, last = portfolio.firsts[tasks], portfolio.firsts[tasks + 1] - 1
+    for _ in range(int((last - option).max(initial=0))):
+        option = option + ((portfolio.options.high[option] * (1.0 + 1e-12) < depth) & (option < last))
+    return option
 
 
 def _programmed(portfolio, budget):
@@ -405,20 +424,20 @@ def _programmed(portfolio, budget):
     if levels is None:
         return None
     task, depth, cost, risk, option = levels
-    T, G, N = len(portfolio.weight), portfolio.groups, len(task)
-    weight = portfolio.weight
+    weight, groups, pairs = portfolio.weight, portfolio.groups, len(task)
+    grouped = np.flatnonzero(portfolio.group >= 0)
     # Of each task one depth, or none where its group is off: sum_k x_tk = 1, or z_g.
-    rows = np.concatenate([task, np.flatnonzero(portfolio.group >= 0)])
-    columns = np.concatenate([np.arange(N), N + portfolio.group[portfolio.group >= 0]])
-    values = np.concatenate([np.ones(N), -np.ones((portfolio.group >= 0).sum())])
-    one_each = sparse.csr_array((values, (rows, columns)), shape=(T, N + G))
+    rows = np.concatenate([task, grouped])
+    columns = np.concatenate([np.arange(pairs), pairs + portfolio.group[grouped]])
+    values = np.concatenate([np.ones(pairs), -np.ones(len(grouped))])
+    one_each = sparse.csr_array((values, (rows, columns)), shape=(len(weight), pairs + groups))
     wanted = (portfolio.group < 0).astype(float)
     saved = weight[task] * (risk - portfolio.unprobed[task])
     unit = max(np.abs(saved).max(), np.finfo(float).tiny)
-    spend = np.concatenate([cost, np.zeros(G)])[None, :] / budget
+    spend = np.concatenate([cost, np.zeros(groups)])[None, :] / budget
     found = optimize.milp(
-        np.concatenate([saved / unit, np.zeros(G)]),
-        integrality=np.ones(N + G),
+        np.concatenate([saved / unit, np.zeros(groups)]),
+        integrality=np.ones(pairs + groups),
         bounds=optimize.Bounds(0.0, 1.0),
         constraints=[
             optimize.LinearConstraint(one_each, wanted, wanted),
@@ -428,13 +447,13 @@ def _programmed(portfolio, budget):
     )
     if found.status != 0:
         return None
-    chosen = np.flatnonzero(found.x[:N] > 0.5)
+    chosen = np.flatnonzero(found.x[:pairs] > 0.5)
     spent = float(cost[chosen].sum())
     if spent > budget * (1.0 + 1e-12):
         return None
-    on = np.zeros(T, bool)
+    on = np.zeros(len(weight), bool)
     on[task[chosen]] = True
-    parts = [np.zeros(T) for _ in range(3)]
+    parts = [np.zeros(len(weight)) for _ in range(3)]
     for part, values in zip(parts, (depth, cost, risk), strict=True):
         part[task[chosen]] = values[chosen]
     own = portfolio.firsts[:-1].copy()
@@ -453,4 +472,4 @@ def _levels(portfolio):
     within = np.arange(len(option)) - np.repeat(np.cumsum(count) - count, count)
     depth = (first[option] + within) * step[option]
     task = options.task[option]
-    return task, depth, portfolio.cost_of(option, depth), portfolio.expected.risk(task, depth), option
+    return task, depth, portfolio.options.cost_of(option, depth), portfolio.expected.risk(task, depth), option

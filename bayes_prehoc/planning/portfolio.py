@@ -51,7 +51,7 @@ class Allocation:
     groups : dict of bool by group
         Whether it is probed.
     left_out : tuple of SetAside
-        Fitted tasks that get nothing, since their posterior gives no answer.
+        Tasks that get nothing, with the reason: their posterior gives no answer, or they were set aside before the fit.
     reading : str
         "verdict", or "spread reading" where the proxy is run_to_run.
     proxy : str
@@ -110,7 +110,8 @@ def allocate(
     Returns
     -------
     Allocation
-        Tasks without an answer (`Posterior.status` is not "ok") are left out and get nothing.
+        Tasks without an answer (`Posterior.status` is not "ok") are left out and get nothing, also where their group is
+        probed.
 
     Raises
     ------
@@ -197,7 +198,7 @@ def _answered(posterior):
         raise InputError(
             f"no task has an answer: {reasons}", "allocate", "posterior.checks() says what to do about it."
         )
-    return tasks, tuple(left_out)
+    return tasks, (*left_out, *posterior.estimates.set_aside)
 
 
 def _finite(curve):

@@ -222,6 +222,13 @@ class Plan:
         for planned in self.tasks:
             if planned.task == task:
                 return planned
+        for aside in self.set_aside:
+            if aside.task == task:
+                raise InputError(
+                    f"task {task!r} was set aside: {aside.reason}",
+                    "Plan",
+                    "It has no answer until its runs can be used.",
+                )
         known = ", ".join(t.task for t in self.tasks[:8])
         raise InputError(f"no task {task!r}", "Plan", f"The tasks are: {known}.")
 

@@ -66,8 +66,13 @@ def test_depths_without_steps_have_one_marginal_return(make, horizon, budget):
         assert row["risk"] == pytest.approx(mean_risk(posterior, task, row["depth"]))
 
 
-@pytest.mark.parametrize("cost", [None, ConvexCost(2e-3, 400.0, 2.5, 0.05)], ids=["linear", "convex"])
+@pytest.mark.parametrize(
+    "cost",
+    [None, ConvexCost(2e-3, 400.0, 2.5, 0.05), TableCost((0.0, 300.0, 1000.0), (0.0, 0.3, 3.0))],
+    ids=["linear", "convex", "table"],
+)
 def test_what_one_more_unit_of_budget_is_worth(make, cost):
+    """Also where some tasks stand at the kink of a measured cost."""
     posterior = portfolio(make)
     least, value, most = (allocate(posterior, budget, cost=cost) for budget in (1.499, 1.5, 1.501))
     slope = (least.expected_risk - most.expected_risk) / 0.002
@@ -160,7 +165,10 @@ def test_money_for_everything_and_money_for_nothing_more(make):
     rich = allocate(posterior, 100.0)
     assert (rich.table["depth"] == 1000.0).all() and rich.marginal_value == 0.0 and rich.spent == pytest.approx(4.0)
     least = allocate(posterior, 0.12)
-    assert (least.table["depth"] == 30.0).all() and least.table["at_min"].all() and least.marginal_value > 0.0
+    assert (least.table["depth"] == 30.0).all() and least.table["at_min"].all()
+    more = allocate(posterior, 0.12 + 1e-5)
+    slope = (least.expected_risk - more.expected_risk) / 1e-5
+    assert least.marginal_value == pytest.approx(slope, rel=1e-2)
     assert least.expected_risk == pytest.approx(least.expected_before)
     with pytest.raises(InputError, match="which cost 0.12") as error:
         allocate(posterior, 0.11)
@@ -191,10 +199,11 @@ def test_limits_of_single_tasks(make):
 
 
 def test_tasks_without_an_answer_get_nothing(make):
-    posterior = portfolio(make, statuses={"b": "not_identified"})
-    found = allocate(posterior, 1.0)
+    posterior = portfolio(make, statuses={"b": "not_identified"}, set_aside=[("z", "one seed only")])
+    found = allocate(posterior, 1.0, groups={"one": ["b", "z"], "two": ["a"]})
+    assert found.groups["one"] is False
     assert list(found.table.index) == ["a", "c", "d"]
-    assert [one.task for one in found.left_out] == ["b"] and "alpha" in found.left_out[0].reason
+    assert [one.task for one in found.left_out] == ["b", "z"] and "alpha" in found.left_out[0].reason
     with pytest.raises(InputError, match="the fit did not converge"):
         allocate(portfolio(make, converged=False), 1.0)
 

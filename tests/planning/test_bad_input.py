@@ -103,3 +103,5 @@ def test_a_task_that_does_not_exist(make):
     made = plan(make.posterior())
     with pytest.raises(InputError, match="The tasks are: a"):
         made["b"]
+    with pytest.raises(InputError, match="'z' was set aside: one seed only"):
+        plan(make.posterior(set_aside=[("z", "one seed only")]))["z"]

@@ -62,6 +62,17 @@ def test_an_allocation(make):
     assert "not probed" in text and "Left out: c" in text and "0.400000 of 0.400000 full run" in text
 
 
+def test_the_actions_that_are_named_are_those_of_a_plan(make):
+    from bayes_prehoc import _terminal
+    from bayes_prehoc.planning.stopping import FIXED_FRACTION
+    from bayes_prehoc.report import page
+
+    actions = plan(make.posterior())["a"].actions
+    assert set(_terminal.ACTIONS) == set(page.ACTIONS) == set(actions)
+    for names in (_terminal.ACTIONS, page.ACTIONS):
+        assert names["fixed_fraction"].startswith(f"{FIXED_FRACTION:.0%} of")
+
+
 def test_marks(make):
     spread = plan_text(plan(make.posterior({"a": make.curve(50, 0.3, horizon=None)})))
     assert "S  spread reading" in spread and "X  extrapolated" in spread
