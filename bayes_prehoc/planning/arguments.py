@@ -147,11 +147,12 @@ def check_names(given: Mapping, where: str, estimates: RiskEstimates) -> None:
     ------
     InputError
     """
-    known = [t.task for t in estimates]
+    known = {t.task: None for t in estimates}
+    aside = {s.task for s in estimates.set_aside}
     for task in given:
-        if task not in known and task not in {s.task for s in estimates.set_aside}:
-            more = ", ..." if len(known) > 8 else ""
-            raise InputError(f"no task {task!r}", where, f"Name one of the fitted tasks: {', '.join(known[:8])}{more}.")
+        if task not in known and task not in aside:
+            some = ", ".join(list(known)[:8]) + (", ..." if len(known) > 8 else "")
+            raise InputError(f"no task {task!r}", where, f"Name one of the fitted tasks: {some}.")
 
 
 def _check_value(value, argument, where):

@@ -14,7 +14,7 @@ from bayes_prehoc.planning import draws
 __all__ = ["ExpectedRisk", "expected_risk"]
 
 NODES = 49
-DRAWS = 1000
+DRAWS = 500
 """As many draws, spread evenly over all, tell where depths should lie; what the risk is there, all of them tell."""
 
 

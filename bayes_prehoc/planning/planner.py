@@ -83,7 +83,7 @@ def _task_plan(posterior, estimates, arguments):
         "c_cheap": arguments.c_cheap_of(estimates),
         "cost": arguments.cost_of(estimates),
         "points": _points(estimates),
-        "gamma": None,
+        "gamma": _stated_price(estimates, arguments),
         "flags": tuple(estimates.flags) + _tolerance_note(estimates, arguments),
     }
     if status == "not_converged" or (status == "not_identified" and not _seen_at_both_ends(known)):
@@ -156,6 +156,12 @@ def _stopped(curve, estimates, known, arguments):
         "p_gain": float(np.mean(found.gain > 0)),
         "frontier": _frontier(curve, known),
     }
+
+
+def _stated_price(estimates, arguments):
+    """gamma where it was given as a number."""
+    stated = arguments.gamma_of(estimates)
+    return stated if isinstance(stated, float) else None
 
 
 def _price(curve, estimates, known, arguments):

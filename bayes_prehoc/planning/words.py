@@ -6,7 +6,6 @@ import numpy as np
 
 from bayes_prehoc.planning.arguments import Arguments
 from bayes_prehoc.planning.costs import ConvexCost, TableCost
-from bayes_prehoc.planning.losses import ThresholdLoss
 
 __all__ = ["assumptions_in_words", "plural"]
 
@@ -81,11 +80,12 @@ def _c_cheap(tasks, arguments):
 def _cost(tasks, arguments):
     if arguments.cost is None:
         return "a full run costs 1 and every unit of its depth the same"
-    groups, units = {}, {}
+    units, groups = {}, {}
     for t in tasks:
-        groups.setdefault(t.cost, []).append(t.task)
         units.setdefault(t.cost, {})[t.depth_unit] = None
-    return _by_group({_cost_in_words(cost, " or ".join(units[cost])): names for cost, names in groups.items()})
+    for t in tasks:
+        groups.setdefault(_cost_in_words(t.cost, " or ".join(units[t.cost])), []).append(t.task)
+    return _by_group(groups)
 
 
 def _cost_in_words(cost, depth_unit):
@@ -110,35 +110,34 @@ def _cost_in_words(cost, depth_unit):
 def _gamma(tasks, arguments):
     groups = {}
     for t in tasks:
-        stated = arguments.gamma_of(t)
-        if stated is None:
-            rule = (
-                "price of one unit of squared error such that removing the whole expected risk at c_cheap is worth one "
-                "full run (gamma E[L(c_cheap)] = C(c_T) - C_s), one number per task, the same for every draw and depth"
-            )
-        elif isinstance(stated, ThresholdLoss):
-            cost = t.cost.counted_in
-            rule = (
-                f"price of one unit of squared error that follows from {_number(stated.false_start)} {cost} for a full "
-                f"run that ends on the wrong side of {_number(stated.threshold)} {t.metric} and "
-                f"{_number(stated.missed)} {cost} for one forgone that would not have, its mean over what a whole "
-                "run's watching removes, outcomes taken for normal"
-            )
-        else:
-            rule = f"{_number(stated)} ({t.cost.counted_in} per unit of squared error), stated"
-            if not isinstance(arguments.gamma, Mapping):
-                rule = rule.replace(", stated", ", one number for all tasks, stated")
-        groups.setdefault(rule, []).append(t)
-    if len(groups) == 1:
-        ((rule, own),) = groups.items()
-        return rule + _found(rule, own)
-    return "; ".join(f"{rule}{_found(rule, own)} ({_names([t.task for t in own])})" for rule, own in groups.items())
+        groups.setdefault(_price_in_words(t, arguments.gamma_of(t), isinstance(arguments.gamma, Mapping)), []).append(t)
+    told = {}
+    for (rule, found), own in groups.items():
+        told[rule + (_found(own) if found else "")] = [t.task for t in own]
+    return _by_group(told)
 
 
-def _found(rule, tasks):
+def _price_in_words(task, stated, by_task):
+    """The rule that a task's gamma follows, and whether the number that it comes to must be added."""
+    cost = task.cost.counted_in
+    if isinstance(stated, float):
+        many = "" if by_task else ", one number for all tasks"
+        return f"{_number(stated)} ({cost} per unit of squared error){many}, stated", False
+    if stated is None:
+        return (
+            "price of one unit of squared error such that removing the whole expected risk at c_cheap is worth one "
+            "full run (gamma E[L(c_cheap)] = C(c_T) - C_s), one number per task, the same for every draw and depth"
+        ), True
+    return (
+        f"price of one unit of squared error that follows from {_number(stated.false_start)} {cost} for a full run "
+        f"that ends on the wrong side of {_number(stated.threshold)} {task.metric} and {_number(stated.missed)} {cost} "
+        "for one forgone that would not have, its mean over what a whole run's watching removes, outcomes taken for "
+        "normal"
+    ), True
+
+
+def _found(tasks):
     """The prices that a rule came to."""
-    if rule.endswith("stated"):
-        return ""
     groups = {}
     for t in tasks:
         if t.gamma is not None:
