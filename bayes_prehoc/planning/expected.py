@@ -67,6 +67,7 @@ def expected_risk(curves, low: np.ndarray, high: np.ndarray) -> ExpectedRisk:
     Parameters
     ----------
     curves : iterable of RiskCurve, T of them
+        Asked for one at a time.
     low, high : float arrays (T,)
         Depths between which they hold; low <= high.
     """

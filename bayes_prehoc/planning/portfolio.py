@@ -135,20 +135,23 @@ def allocate(
     _check_weights(weights, tasks)
     unit = _unit(tasks, arguments)
 
-    curves = [posterior.curve(task.task) for task in tasks]
     low, high = _limits(tasks, given)
-    steps = np.array([_of(step, task.task, 0.0) for task in tasks])
-    names = list(members)
-    group_of = {task: names.index(name) for name, own in members.items() for task in own}
+    options = _options(tasks, arguments, low, high)
+    there = {task.task for task in tasks}
+    names = [name for name, own in members.items() if not there.isdisjoint(own)]
+    group_of = {task: i for i, name in enumerate(names) for task in members[name]}
     shallowest = np.array([float(task.depths[0]) for task in tasks])
-    # Within the spline lies the shallowest depth too, where a task that is not probed stands.
+    # One at a time: the draws of thousands of tasks together would fill the memory.
+    curves = (posterior.curve(task.task) for task in tasks)
+    # The shallowest depth, where a task that is not probed stands, lies within the cubics too.
+    expected = expected_risk(curves, np.minimum(low, shallowest), np.maximum(high, shallowest))
     portfolio = Portfolio(
-        expected := expected_risk(curves, np.minimum(low, shallowest), np.maximum(high, shallowest)),
-        _options(tasks, arguments, low, high),
-        np.array([_of(weights, task.task, 1.0) for task in tasks]),
-        expected.risk(np.arange(len(tasks)), shallowest),
-        np.array([group_of.get(task.task, -1) for task in tasks]),
-        steps,
+        expected,
+        options,
+        weight=np.array([_of(weights, task.task, 1.0) for task in tasks]),
+        unprobed=expected.risk(np.arange(len(tasks)), shallowest),
+        group=np.array([group_of.get(task.task, -1) for task in tasks]),
+        step=np.array([_of(step, task.task, 0.0) for task in tasks]),
     )
     found = allot(portfolio, budget)
     if isinstance(found, float):
@@ -157,8 +160,9 @@ def allocate(
             "budget",
             "Give at least that, lower min_depth, or put tasks into groups that may be left out.",
         )
-    table, after, before = _told(tasks, curves, portfolio, found, low, high, names)
-    probed = {name: bool(found.probed[portfolio.group == i].any()) for i, name in enumerate(names)}
+    table, after, before = _told(posterior, tasks, portfolio, found, low, high, names)
+    probed = dict.fromkeys(members, False)
+    probed |= {name: bool(found.probed[portfolio.group == i].any()) for i, name in enumerate(names)}
     return Allocation(
         posterior,
         table,
@@ -253,11 +257,11 @@ def _options(tasks, arguments, low, high):
     return Options(task.astype(int), *(part.astype(float) for part in rest))
 
 
-def _told(tasks, curves, portfolio, found, low, high, names):
+def _told(posterior, tasks, portfolio, found, low, high, names):
     """The table, and draws (S,) of the weighted sum of risks after and before."""
     rows, after, before = [], 0.0, 0.0
-    for i, (task, curve) in enumerate(zip(tasks, curves, strict=True)):
-        shallowest, depth = float(task.depths[0]), float(found.depth[i])
+    for i, task in enumerate(tasks):
+        curve, shallowest, depth = posterior.curve(task.task), float(task.depths[0]), float(found.depth[i])
         probed = bool(found.probed[i])
         risk, unprobed = draws.risk(curve, [depth if probed else shallowest, shallowest]).T
         after = after + portfolio.weight[i] * risk
