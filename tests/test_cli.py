@@ -399,6 +399,8 @@ def test_a_fit_that_fails_its_gate_withholds_the_answer(here, tmp_path, monkeypa
     assert code == 1 and "r_hat" in err
     assert document["converged"] is False
     assert all(task["regimes"] is None and task["c_star"] is None for task in document["tasks"])
+    code, out, err = run("allocate", failed, "--budget", "1")
+    assert (code, out) == (1, "") and "r_hat" in err
     page = tmp_path / "failed.html"
     assert run("report", failed, "--out", str(page))[0] == 1
     assert page.is_file(), "the report says what failed"
