@@ -24,12 +24,15 @@ what is true), against the one regime that least squares names; and how often wh
 tolerances are the quartiles of the roots of all estimates of the portfolio: from the data, so that they tell nothing of
 the truth that the data do not.
 
+Last, `allocate` spreads one budget over many tasks with made-up posteriors of a thousand draws, on whole steps.
+
 Intervals are central 90% of a bootstrap over replicates. Every task counts, also those of which a plan would withhold
 the depth as not identified, and every fit, also those that missed the gate; how many that are is said.
 """
 
 import argparse
 import itertools
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +70,7 @@ FIXED |= {f"{share:.0%} of the run": share * HORIZON for share in (0.1, 0.2, 0.5
 HALF = 0.5
 BINS = np.linspace(0.0, 1.0, 6)
 RESAMPLES = 4000
+ALLOCATED_DRAWS = 1000
 
 
 class Size(NamedTuple):
@@ -76,9 +80,13 @@ class Size(NamedTuple):
     seeds: tuple[int, ...]
     replicates: int
     tasks: int
+    allocated: int
 
 
-SIZES = {"smoke": Size(("laboratory",), (5,), 1, 4), "full": Size(("laboratory", "model"), (5, 10), 10, 20)}
+SIZES = {
+    "smoke": Size(("laboratory",), (5,), 1, 4, 100),
+    "full": Size(("laboratory", "model"), (5, 10), 10, 20, 10_000),
+}
 
 
 class Portfolio(NamedTuple):
@@ -130,6 +138,47 @@ def model(seed: list[int], n_runs: int, tasks: int) -> Portfolio:
         alpha = float(alpha_of_rate(true.rate[i], "conditional"))
         truth[f"task {i}"] = _curve(level * share, level * (1.0 - share), alpha, np.exp(true.log_onset) * HORIZON)
     return Portfolio(RiskEstimates("conditional", tuple(estimates)), truth)
+
+
+class MadeUp:
+    """What `allocate` asks of a posterior: curves around those of the laboratory, made when they are asked for."""
+
+    def __init__(self, tasks: int):
+        depths, nothing = DEPTHS[[0, -1]], np.ones(2)
+        estimates = (
+            TaskEstimates(f"task {i}", "conditional", "score", "other", depths, nothing, nothing, 1.0, 1.0, 8, HORIZON)
+            for i in range(tasks)
+        )
+        self.estimates, self.converged, self.proxy = RiskEstimates("conditional", tuple(estimates)), True, "conditional"
+
+    def status(self, task: str) -> str:
+        return "ok"
+
+    def curve(self, task: str) -> RiskCurve:
+        rng = np.random.default_rng(int(task.split()[1]))
+        level, alpha = 0.02**2 * np.exp(rng.normal()), np.clip(rng.normal(0.6, 0.3), 0.05, 2.0)
+        l_int, reducible = (level * np.exp(rng.normal(size=(2, ALLOCATED_DRAWS)) * 0.3)) * [[0.3], [0.7]]
+        alpha = np.clip(alpha + 0.2 * rng.normal(size=ALLOCATED_DRAWS), -0.9, 3.9)
+        onset = np.full(ALLOCATED_DRAWS, 0.01 * HORIZON)
+        return RiskCurve(l_int, reducible, REFERENCE_DEPTH * HORIZON, alpha, onset, HORIZON, None)
+
+
+def allocation(tasks: int) -> list[Figure]:
+    """How long spreading a budget takes, and how far from the best the answer may be."""
+    posterior = MadeUp(tasks)
+    bp.allocate(MadeUp(2), 1.0, cost=COST)
+    start = time.process_time()
+    for task in posterior.estimates:
+        posterior.curve(task.task)
+    making = 3 * (time.process_time() - start)
+    start = time.process_time()
+    found = bp.allocate(posterior, 0.2 * tasks, cost=COST, step=10.0)
+    seconds = time.process_time() - start - making
+    label = f"allocation of {tasks:,} tasks"
+    return [
+        Figure(label, seconds, f"s of processor time, without making draws three times ({making:.1f} s)"),
+        Figure(f"{label}: gap to the bound", 1e9 * found.gap / found.expected_risk, "billionths of the expected risk"),
+    ]
 
 
 MAKERS = {"laboratory": laboratory, "model": model}
@@ -332,7 +381,7 @@ def main() -> None:
     results = run(size, options.keep)
     print(machine())
     print(f"{size.replicates} portfolios of {size.tasks} tasks for each source and number of runs\n")
-    found = figures(size, results, judged=options.size == "full")
+    found = figures(size, results, judged=options.size == "full") + allocation(size.allocated)
     print_figures(found)
     print_reliability(size, results)
     write_figures(options.json, found)
