@@ -94,6 +94,10 @@ def render_page(plan, *, compare=()) -> str:
         metrics=sorted({t.metric for t in tasks}),
         depth_units=sorted({t.depth_unit for t in tasks}),
         cost_units=sorted({t.cost.counted_in for t in tasks}),
+        # Money has no plural.
+        costs_counted={
+            t.cost.counted_in: t.cost.counted_in if t.cost.currency else f"{t.cost.counted_in}s" for t in tasks
+        },
         tolerances=sorted({t.tolerance for t in tasks if t.tolerance is not None}),
         spread=any(t.reading != "verdict" for t in tasks),
         any_noise=any(curve_without_noise(t) is not None for t in tasks),

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.planning import plan
+from bayes_prehoc.planning import LinearCost, plan
 from bayes_prehoc.report import write_report
 from bayes_prehoc.report.page import render_page
 from bayes_prehoc.report.text import number, probability
@@ -258,6 +258,8 @@ def test_what_other_depths_lose_stands_with_the_numbers_of_the_plan(eight):
             assert cell.replace(" ", "") == number(regret.expected, 2) + number(regret.cvar, 2)
     assert content.count("against cost</title>") == len(eight.tasks)
     assert "Expected regret in full runs" in content
+    money = plan(eight.posterior, tolerance=0.01, cost=LinearCost(0.4, unit="GPU hour", price=2.5, currency="EUR"))
+    assert "Expected regret in EUR," in render_page(money)
 
 
 def test_a_figure_that_an_odd_task_lacks_is_withheld(eight):
