@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bayes_prehoc.errors import InputError
     from bayes_prehoc.hierarchy import Posterior, fit, load_posterior
-    from bayes_prehoc.planning import LinearCost, Plan, load_plan, plan
+    from bayes_prehoc.planning import (
+        Allocation,
+        ConvexCost,
+        LinearCost,
+        Plan,
+        TableCost,
+        ThresholdLoss,
+        allocate,
+        load_plan,
+        plan,
+    )
     from bayes_prehoc.probes import Adapter, ProbeSpec, TextData, probe, suite
     from bayes_prehoc.report import write_report
     from bayes_prehoc.risk import RiskEstimates, estimate_risk
@@ -29,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adapter",
+    "Allocation",
+    "ConvexCost",
     "InputError",
     "LinearCost",
     "Plan",
@@ -36,9 +48,12 @@ __all__ = [
     "ProbeSpec",
     "RiskEstimates",
     "RunStore",
+    "TableCost",
     "TextData",
+    "ThresholdLoss",
     "Trajectories",
     "__version__",
+    "allocate",
     "estimate_risk",
     "fit",
     "load_plan",
@@ -54,7 +69,17 @@ __all__ = [
 _PLACES = {
     "errors": ("InputError",),
     "hierarchy": ("Posterior", "fit", "load_posterior"),
-    "planning": ("LinearCost", "Plan", "load_plan", "plan"),
+    "planning": (
+        "Allocation",
+        "ConvexCost",
+        "LinearCost",
+        "Plan",
+        "TableCost",
+        "ThresholdLoss",
+        "allocate",
+        "load_plan",
+        "plan",
+    ),
     "probes": ("Adapter", "ProbeSpec", "TextData", "probe", "suite"),
     "report": ("write_report",),
     "risk": ("RiskEstimates", "estimate_risk"),

@@ -16,20 +16,31 @@ __all__ = [
     "METRIC_HELP",
     "RATE_HELP",
     "AdapterKind",
+    "Budget",
     "CCheap",
     "Column",
+    "CostCurrency",
+    "CostDoubling",
     "CostFixed",
     "CostPerUnit",
+    "CostPower",
+    "CostPrice",
+    "CostTable",
     "CostUnit",
     "Data",
     "DepthUnit",
     "Evaluation",
+    "FalseStart",
     "Gamma",
+    "Groups",
     "HigherIsBetter",
     "Horizon",
     "Json",
     "Kind",
     "Longest",
+    "MaxDepth",
+    "MinDepth",
+    "Missed",
     "Model",
     "Outcome",
     "OutcomeData",
@@ -39,11 +50,16 @@ __all__ = [
     "RunsFile",
     "Seed",
     "Seeds",
+    "Step",
+    "Threshold",
     "Tolerance",
+    "Weights",
     "check_output",
     "check_together",
     "parse_column",
     "parse_cost",
+    "parse_groups",
+    "parse_loss",
     "parse_numbers",
     "parse_seeds",
 ]
@@ -121,6 +137,55 @@ CostPerUnit = Annotated[
 ]
 CostFixed = Annotated[float | None, typer.Option(metavar="X", help="Cost of a probe before its first step.")]
 CostUnit = Annotated[str | None, typer.Option(metavar="NAME", help="Unit of the cost, such as 'GPU hour'.")]
+CostPrice = Annotated[
+    float | None, typer.Option(metavar="X", help="Price of one unit of the cost, to count costs in money.")
+]
+CostCurrency = Annotated[str | None, typer.Option(metavar="NAME", help="Currency of --cost-price, such as EUR.")]
+CostDoubling = Annotated[
+    float | None,
+    typer.Option(metavar="DEPTH", help="Cost grows faster with depth, to twice --cost-per-unit for a run of DEPTH."),
+]
+CostPower = Annotated[float | None, typer.Option(metavar="P", help="Power with which it then grows. Default: 2.")]
+CostTable = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Measured costs: CSV with the columns depth and cost, and task where they differ."
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X", help="Outcome that a full run should reach; with --false-start and --missed instead of --gamma."
+    ),
+]
+FalseStart = Annotated[
+    float | None, typer.Option(metavar="X", help="What it costs to start a full run that misses --threshold.")
+]
+Missed = Annotated[
+    float | None, typer.Option(metavar="X", help="What it costs to forgo one that would have reached it.")
+]
+Budget = Annotated[float, typer.Option(metavar="X", help="What all probes may cost together.")]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option("--weight", metavar="TASK=X", help="Price of one unit of squared error; may be repeated. Default: 1."),
+]
+MinDepth = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DEPTH or TASK=DEPTH", help="Least depth of a probe. Default: the shallowest that was fitted."
+    ),
+]
+MaxDepth = Annotated[
+    list[str] | None, typer.Option(metavar="DEPTH or TASK=DEPTH", help="Greatest depth. Default: the horizon.")
+]
+Step = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DEPTH or TASK=DEPTH", help="Depths are whole multiples of it. Default: any depth."),
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option("--group", metavar="TASK,TASK,...", help="Tasks that are probed all or not at all; may be repeated."),
+]
 Posteriors = Annotated[
     list[Path] | None,
     typer.Option(metavar="POSTERIOR", help="Posterior of another proxy to show beside; may be repeated."),
@@ -156,17 +221,87 @@ def parse_numbers(option: str, given: list[str] | None) -> float | dict[str, flo
     return {task: _number(value, f"{option} {task}") for task, _, value in pairs}
 
 
-def parse_cost(per_unit: float | None, fixed: float | None, unit: str | None):
-    """A `LinearCost`, or None where nothing was said about costs."""
-    from bayes_prehoc.planning import LinearCost
+def parse_cost(
+    per_unit: float | None,
+    fixed: float | None,
+    unit: str | None,
+    price: float | None = None,
+    currency: str | None = None,
+    doubling: float | None = None,
+    power: float | None = None,
+    table: Path | None = None,
+):
+    """A cost or, from a table that names tasks, one for each; None where nothing was said about costs."""
+    from bayes_prehoc.planning import ConvexCost, LinearCost
 
+    counted = _stated(unit=unit, price=price, currency=currency)
+    linear, convex = _stated(per_unit=per_unit, fixed=fixed), _stated(doubling=doubling, power=power)
+    if table is not None:
+        for name, value in (linear | convex).items():
+            raise InputError(f"given as {value!r} beside --cost-table", _option("cost", name), "Give one or the other.")
+        return _read_costs(table, counted)
     if per_unit is None:
-        for option, value in (("--cost-fixed", fixed), ("--cost-unit", unit)):
-            if value is not None:
-                raise InputError(f"given as {value!r} without --cost-per-unit", option, "Give --cost-per-unit too.")
+        for name, value in (linear | counted | convex).items():
+            raise InputError(
+                f"given as {value!r} without --cost-per-unit", _option("cost", name), "Give --cost-per-unit too."
+            )
         return None
-    stated = {"fixed": fixed, "unit": unit}
-    return LinearCost(per_unit, **{name: value for name, value in stated.items() if value is not None})
+    if power is not None and doubling is None:
+        raise InputError(f"given as {power!r} without --cost-doubling", "--cost-power", "Give --cost-doubling too.")
+    return (ConvexCost if convex else LinearCost)(**linear, **convex, **counted)
+
+
+def parse_loss(gamma: float | None, threshold: float | None, false_start: float | None, missed: float | None):
+    """A price of error, the loss that it follows from, or None where nothing was said about either."""
+    from bayes_prehoc.planning import ThresholdLoss
+
+    stated = _stated(threshold=threshold, false_start=false_start, missed=missed)
+    if not stated:
+        return gamma
+    if gamma is not None:
+        raise InputError(f"given as {gamma!r} beside --threshold", "--gamma", "Give one or the other.")
+    for name in ("threshold", "false_start", "missed"):
+        if name not in stated:
+            raise InputError("not given", _option("", name), "Give --threshold, --false-start and --missed together.")
+    return ThresholdLoss(**stated)
+
+
+def parse_groups(given: list[str] | None) -> dict[str, list[str]] | None:
+    """Groups by their text, as lists of tasks."""
+    return {text: [task.strip() for task in text.split(",")] for text in given} if given else None
+
+
+def _stated(**options):
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _option(prefix, name):
+    return "--" + "-".join([*filter(None, [prefix]), *name.split("_")])
+
+
+def _read_costs(path, counted):
+    import pandas as pd
+
+    from bayes_prehoc.planning import TableCost
+
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"cannot be read ({reason})", str(path), "Give a CSV file with the columns depth, cost."
+        ) from None
+    missing = [name for name in ("depth", "cost") if name not in frame]
+    if missing:
+        raise InputError(f"no column {missing[0]!r}", str(path), "Give a CSV file with the columns depth, cost.")
+    try:
+        if "task" not in frame:
+            return TableCost(frame["depth"], frame["cost"], **counted)
+        # Names of tasks are text, also where they look like numbers.
+        by_task = frame.groupby(frame["task"].astype(str), sort=False)
+        return {task: TableCost(own["depth"], own["cost"], **counted) for task, own in by_task}
+    except InputError as error:
+        raise InputError(error.what, str(path), error.remedy) from None
 
 
 def check_output(path: Path, *endings: str) -> None:

@@ -5,7 +5,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterable
 
-__all__ = ["comparison_text", "fit_text", "interval_text", "listing", "plan_text", "set_aside_lines"]
+__all__ = ["allocation_text", "comparison_text", "fit_text", "interval_text", "listing", "plan_text", "set_aside_lines"]
 
 REGIMES = ("static-sufficient", "dynamic-critical", "noise-dominant")
 WIDTH = 110
@@ -13,6 +13,15 @@ WIDEST = 120
 LONGEST_NAMES = range(32, 11, -2)
 LONGEST_METRIC = 9
 SHOWN = 5
+
+ACTIONS = {
+    "best_depth": "best depth",
+    "plug_in": "plug-in c*",
+    "no_probe": "no probe",
+    "fixed_fraction": "10% of run",
+    "hundred_steps": "100 steps",
+    "full_run": "full run",
+}
 
 LEGEND = {
     "S": "spread reading: how far runs still differ at a depth, not how unpredictable their end is",
@@ -92,12 +101,57 @@ def plan_text(made) -> str:
             "How firm it is: the most probable regime by tolerance (RMSE)"
             f"{', and with the noise of the outcome set' if noise else ''}; "
             f"the depth of least expected risk plus cost in {depth}, its expected regret in units of "
-            f"{', '.join(_distinct(t.cost.unit for t in answered))}, and the probability that watching beyond the "
-            "shallowest depth pays:"
+            f"{', '.join(_distinct(t.cost.counted_in for t in answered))}, and the probability that watching beyond "
+            "the shallowest depth pays:"
         )
         lines += ["", textwrap.fill(explained, WIDTH), "", _firmness(answered, units, noise)]
+    stopped = [t for t in tasks if t.actions is not None]
+    if stopped:
+        counted = ", ".join(_distinct(t.cost.counted_in for t in stopped))
+        explained = (
+            f"What depths lose: expected regret (mean of the worst tenth of the posterior) in units of {counted}, "
+            "beyond the best depth of each draw; no probe: negative where none is worth its cost. That of the best "
+            "depth is the value of perfect information:"
+        )
+        lines += ["", textwrap.fill(explained, WIDTH), "", _regrets(stopped)]
     lines += ["", *(_paragraph(name, text) for name, text in made.assumptions.items())]
     return "\n".join([*lines, *_notes(tasks), *set_aside_lines(made.set_aside)])
+
+
+def allocation_text(found) -> str:
+    """The depths of all tasks for a budget, and what it buys."""
+    units = _distinct(found.table["depth_unit"])
+    rows = [
+        {
+            "task": task,
+            "depth": f"{_number(row['depth'])} {row['depth_unit']}" if len(units) > 1 else _number(row["depth"]),
+            "cost": _number(row["cost"]),
+            "weight": _number(row["weight"]),
+            "risk before": _number(row["risk_before"]),
+            "risk": f"{_number(row['risk'])} [{_number(row['risk_lower'])}, {_number(row['risk_upper'])}]",
+            "": "".join(mark for mark, there in (("-", not row["probed"]), ("X", row["extrapolated"])) if there),
+        }
+        for task, row in found.table.iterrows()
+    ]
+    spent = (
+        f"Proxy: {found.proxy} ({found.reading}). {_number(found.spent, 6)} of {_number(found.budget, 6)} "
+        f"{found.unit} spent. The weighted sum of risks goes from {_number(found.expected_before)} to "
+        f"{_number(found.expected_risk)} (means; 90% {_number(found.risk.lower)} to {_number(found.risk.upper)}), at "
+        f"most {_number(found.gap, 2)} above the least possible. One more {found.unit} would take off "
+        f"{_number(found.marginal_value)}."
+    )
+    unit = _plural(units[0]) if len(units) == 1 else "the unit shown"
+    reading = f"Depth in {unit}, cost in {found.unit}, risk in the metric's unit squared: mean [90% interval]."
+    lines = [textwrap.fill(spent, WIDTH), textwrap.fill(reading, WIDTH), "", _fitted(rows, without=None), ""]
+    if not found.table["probed"].all():
+        lines.append("-  not probed: risk is that of the shallowest fitted depth, or more")
+    if found.table["extrapolated"].any():
+        lines.append(f"X  {LEGEND['X']}")
+    left = [_paragraph(f"Left out: {one.task}", one.reason) for one in found.left_out[:SHOWN]]
+    more = len(found.left_out) - SHOWN
+    return "\n".join(
+        [*lines, *left, *([f"... and {more} more left out (all of them with --json)"] if more > 0 else [])]
+    )
 
 
 def interval_text(interval) -> str:
@@ -170,6 +224,19 @@ def _firmness(tasks, units, noise):
         for t in tasks
     ]
     return _fitted(rows, without=None if noise else "with noise")
+
+
+def _regrets(tasks):
+    """Expected regret and mean of the worst tenth of every action."""
+    shown = [name for name in ACTIONS if any(name in t.actions for t in tasks)]
+    rows = [{"task": t.task} | {ACTIONS[name]: _regret(t.actions.get(name)) for name in shown} for t in tasks]
+    return _fitted(rows, without=None)
+
+
+def _regret(action):
+    if action is None:
+        return "-"
+    return f"{_number(action.regret.expected, 2)} ({_number(action.regret.cvar, 2)})"
 
 
 def _fitted(rows, without):

@@ -19,20 +19,31 @@ from bayes_prehoc._arguments import (
     METRIC_HELP,
     RATE_HELP,
     AdapterKind,
+    Budget,
     CCheap,
     Column,
+    CostCurrency,
+    CostDoubling,
     CostFixed,
     CostPerUnit,
+    CostPower,
+    CostPrice,
+    CostTable,
     CostUnit,
     Data,
     DepthUnit,
     Evaluation,
+    FalseStart,
     Gamma,
+    Groups,
     HigherIsBetter,
     Horizon,
     Json,
     Kind,
     Longest,
+    MaxDepth,
+    MinDepth,
+    Missed,
     Model,
     Outcome,
     OutcomeData,
@@ -42,11 +53,16 @@ from bayes_prehoc._arguments import (
     RunsFile,
     Seed,
     Seeds,
+    Step,
+    Threshold,
     Tolerance,
+    Weights,
     check_output,
     check_together,
     parse_column,
     parse_cost,
+    parse_groups,
+    parse_loss,
     parse_numbers,
     parse_seeds,
 )
@@ -62,12 +78,13 @@ from bayes_prehoc._console import (
     say,
 )
 from bayes_prehoc._programs import keep_programs
-from bayes_prehoc._terminal import comparison_text, fit_text, listing, plan_text, set_aside_lines
+from bayes_prehoc._terminal import allocation_text, comparison_text, fit_text, listing, plan_text, set_aside_lines
 from bayes_prehoc.errors import InputError
 
 __all__ = ["main"]
 
 DEMO_TOLERANCE = 0.01
+NOTHING_IDENTIFIED = "Answer withheld: no task's data can tell alpha from L_int. Observe more seeds, or deeper ones."
 DEFAULT_RATES = {"full": 5e-5, "lora": 1e-3, "head": 1e-2}
 DEFAULT_METRICS = {"class": "accuracy", "number": "loss", "answer": "loss"}
 
@@ -351,10 +368,18 @@ def plan(
     posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="A posterior saved by 'fit'.")],
     tolerance: Tolerance = None,
     gamma: Gamma = None,
+    threshold: Threshold = None,
+    false_start: FalseStart = None,
+    missed: Missed = None,
     c_cheap: CCheap = None,
     cost_per_unit: CostPerUnit = None,
     cost_fixed: CostFixed = None,
     cost_unit: CostUnit = None,
+    cost_price: CostPrice = None,
+    cost_currency: CostCurrency = None,
+    cost_doubling: CostDoubling = None,
+    cost_power: CostPower = None,
+    cost_table: CostTable = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the plan, such as plan.nc.")] = None,
     as_json: Json = False,
 ):
@@ -368,16 +393,69 @@ def plan(
       bayes-prehoc plan post.nc --tolerance 0.01
       bayes-prehoc plan post.nc --tolerance cola=0.02 --tolerance rte=0.03 --json
       bayes-prehoc plan post.nc --cost-per-unit 0.4 --cost-fixed 2 --cost-unit 'GPU hour' --gamma 5000
+      bayes-prehoc plan post.nc --cost-per-unit 0.4 --cost-unit 'GPU hour' --cost-price 2.5 --cost-currency EUR
+      bayes-prehoc plan post.nc --cost-table costs.csv --threshold 0.9 --false-start 40 --missed 25
     """
     if out is not None:
         check_output(out)
-    arguments = _plan_arguments(tolerance, gamma, c_cheap, cost_per_unit, cost_fixed, cost_unit)
+    loss = parse_loss(gamma, threshold, false_start, missed)
+    how = (cost_per_unit, cost_fixed, cost_unit, cost_price, cost_currency, cost_doubling, cost_power, cost_table)
+    arguments = _plan_arguments(tolerance, loss, c_cheap, parse_cost(*how))
     made = bp.plan(bp.load_posterior(posterior_file), **arguments)
     if out is not None:
         made.save(out)
         say(f"plan saved: {out}")
     print_out(as_document(made.to_dict()) if as_json else plan_text(made))
     _exit_for(made)
+
+
+@app.command()
+def allocate(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="A posterior saved by 'fit'.")],
+    budget: Budget,
+    weights: Weights = None,
+    min_depth: MinDepth = None,
+    max_depth: MaxDepth = None,
+    step: Step = None,
+    groups: Groups = None,
+    cost_per_unit: CostPerUnit = None,
+    cost_fixed: CostFixed = None,
+    cost_unit: CostUnit = None,
+    cost_price: CostPrice = None,
+    cost_currency: CostCurrency = None,
+    cost_doubling: CostDoubling = None,
+    cost_power: CostPower = None,
+    cost_table: CostTable = None,
+    as_json: Json = False,
+):
+    """Spread one budget for probing over all tasks.
+
+    Each task gets the depth at which one more unit of budget takes as much off the weighted expected risk as anywhere
+    else. Tasks of a group are probed all or not at all, a task in no group in any case.
+
+    
+    Examples:
+      bayes-prehoc allocate post.nc --budget 3
+      bayes-prehoc allocate post.nc --budget 500 --cost-per-unit 0.4 --cost-unit 'GPU hour' --step 50 --group cola,rte
+    """
+    how = (cost_per_unit, cost_fixed, cost_unit, cost_price, cost_currency, cost_doubling, cost_power, cost_table)
+    given = {
+        "cost": parse_cost(*how),
+        "weights": parse_numbers("--weight", weights),
+        "min_depth": parse_numbers("--min-depth", min_depth),
+        "max_depth": parse_numbers("--max-depth", max_depth),
+        "step": parse_numbers("--step", step),
+        "groups": parse_groups(groups),
+    }
+    posterior = bp.load_posterior(posterior_file)
+    if not posterior.converged:
+        _say_what_failed(posterior)
+        raise typer.Exit(WITHHELD)
+    if not any(posterior.status(task) == "ok" for task in posterior.tasks):
+        say(NOTHING_IDENTIFIED)
+        raise typer.Exit(WITHHELD)
+    found = bp.allocate(posterior, budget, **given)
+    print_out(as_document(found.to_dict()) if as_json else allocation_text(found))
 
 
 @app.command()
@@ -390,10 +468,18 @@ def report(
     compare: Posteriors = None,
     tolerance: Tolerance = None,
     gamma: Gamma = None,
+    threshold: Threshold = None,
+    false_start: FalseStart = None,
+    missed: Missed = None,
     c_cheap: CCheap = None,
     cost_per_unit: CostPerUnit = None,
     cost_fixed: CostFixed = None,
     cost_unit: CostUnit = None,
+    cost_price: CostPrice = None,
+    cost_currency: CostCurrency = None,
+    cost_doubling: CostDoubling = None,
+    cost_power: CostPower = None,
+    cost_table: CostTable = None,
     as_json: Json = False,
 ):
     """Write the report: one HTML file that works offline, or the same numbers as JSON.
@@ -409,7 +495,9 @@ def report(
     files = out or ([] if as_json else [Path("report.html")])
     for file in files:
         check_output(file, ".html", ".json")
-    arguments = _plan_arguments(tolerance, gamma, c_cheap, cost_per_unit, cost_fixed, cost_unit)
+    loss = parse_loss(gamma, threshold, false_start, missed)
+    how = (cost_per_unit, cost_fixed, cost_unit, cost_price, cost_currency, cost_doubling, cost_power, cost_table)
+    arguments = _plan_arguments(tolerance, loss, c_cheap, parse_cost(*how))
     made = _load_plan(source, arguments)
     beside = tuple(bp.load_posterior(path) for path in compare or ())
     for file in files:
@@ -517,10 +605,10 @@ def _show_posterior(posterior, out, as_json):
         raise typer.Exit(WITHHELD)
 
 
-def _plan_arguments(tolerance, gamma, c_cheap, cost_per_unit, cost_fixed, cost_unit):
+def _plan_arguments(tolerance, gamma, c_cheap, cost):
     """What the options say to `plan`; what they do not say is left to its defaults."""
     arguments = {
-        "cost": parse_cost(cost_per_unit, cost_fixed, cost_unit),
+        "cost": cost,
         "gamma": gamma,
         "tolerance": parse_numbers("--tolerance", tolerance),
         "c_cheap": parse_numbers("--c-cheap", c_cheap),
@@ -562,7 +650,7 @@ def _exit_for(made):
     if not made.posterior.converged:
         _say_what_failed(made.posterior)
     elif not any(t.answered for t in made.tasks):
-        say("Answer withheld: no task's data can tell alpha from L_int. Observe more seeds, or deeper ones.")
+        say(NOTHING_IDENTIFIED)
     else:
         return
     raise typer.Exit(WITHHELD)

@@ -18,7 +18,7 @@ import pytest
 
 import bayes_prehoc as bp
 from bayes_prehoc import _console
-from bayes_prehoc._arguments import parse_cost, parse_numbers, parse_seeds
+from bayes_prehoc._arguments import parse_cost, parse_loss, parse_numbers, parse_seeds
 from bayes_prehoc.cli import main
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning import REGIMES
@@ -128,10 +128,48 @@ def test_cost():
         parse_cost(None, None, "hour")
 
 
+def test_costs_that_grow_and_costs_in_money():
+    hours = {"unit": "GPU hour", "price": 2.5, "currency": "EUR"}
+    assert parse_cost(0.5, None, *hours.values()) == bp.LinearCost(0.5, **hours)
+    assert parse_cost(0.5, 1.0, None, doubling=30.0) == bp.ConvexCost(0.5, 30.0, fixed=1.0)
+    assert parse_cost(0.5, None, None, doubling=30.0, power=3.0) == bp.ConvexCost(0.5, 30.0, 3.0)
+    with pytest.raises(InputError, match="--cost-power.*--cost-doubling"):
+        parse_cost(0.5, None, None, power=3.0)
+    with pytest.raises(InputError, match="--cost-price.*--cost-per-unit"):
+        parse_cost(None, None, None, price=3.0)
+
+
+def test_costs_from_a_table(tmp_path):
+    table = tmp_path / "costs.csv"
+    table.write_text("depth,cost\n0,1\n20,5\n")
+    assert parse_cost(None, None, "GPU hour", table=table) == bp.TableCost((0, 20), (1, 5), "GPU hour")
+    table.write_text("task,depth,cost\n7,0,1\n7,20,5\nb,0,0\nb,10,3\n")
+    assert parse_cost(None, None, None, table=table) == {
+        "7": bp.TableCost((0, 20), (1, 5)), "b": bp.TableCost((0, 10), (0, 3))
+    }  # fmt: skip
+    with pytest.raises(InputError, match="--cost-fixed.*beside --cost-table"):
+        parse_cost(None, 1.0, None, table=table)
+    for content, said in (("depth,price\n1,2\n", "no column 'cost'"), ("depth,cost\n1,4\n2,3\n", "the cost falls")):
+        table.write_text(content)
+        with pytest.raises(InputError, match=f"costs.csv: {said}"):
+            parse_cost(None, None, None, table=table)
+    with pytest.raises(InputError, match="absent.csv: cannot be read"):
+        parse_cost(None, None, None, table=tmp_path / "absent.csv")
+
+
+def test_a_loss_or_a_price():
+    assert parse_loss(None, None, None, None) is None and parse_loss(5.0, None, None, None) == 5.0
+    assert parse_loss(None, 0.9, 40.0, 25.0) == bp.ThresholdLoss(0.9, 40.0, 25.0)
+    with pytest.raises(InputError, match="--gamma.*beside --threshold"):
+        parse_loss(5.0, 0.9, 40.0, 25.0)
+    with pytest.raises(InputError, match="--missed: not given"):
+        parse_loss(None, 0.9, 40.0, None)
+
+
 def test_without_arguments_it_introduces_itself():
     code, out, err = run()
     assert (code, err) == (0, "")
-    for command in ("probe", "ingest", "fit", "plan", "report", "demo"):
+    for command in ("probe", "ingest", "fit", "plan", "allocate", "report", "demo"):
         assert re.search(rf"^  {command} ", out, flags=re.MULTILINE)
         code, own, _ = run(command, "--help")
         assert code == 0 and "Example" in own
@@ -172,6 +210,13 @@ MISTAKES = [
     ("plan post.nc --cost-per-unit 0", ["cost", "per_unit"]),
     ("plan post.nc --cost-per-unit 1 --cost-fixed -1", ["cost", "fixed"]),
     ("plan post.nc --cost-fixed 1", ["--cost-per-unit"]),
+    ("plan post.nc --cost-table absent.csv", ["absent.csv"]),
+    ("plan post.nc --threshold 0.9", ["--false-start", "together"]),
+    ("allocate absent.nc --budget 1", ["absent.nc"]),
+    ("allocate post.nc", ["--budget"]),
+    ("allocate post.nc --budget 0.01", ["budget", "least depths"]),
+    ("allocate post.nc --budget 1 --group wide,nosuch", ["nosuch", "narrow"]),
+    ("allocate post.nc --budget 1 --weight 3", ["weights", "{task: weight}"]),
     ("report absent.nc", ["absent.nc"]),
     ("report other.txt", ["other.txt"]),
     ("report post.nc --out r.pdf", ["r.pdf", ".html or .json"]),
@@ -274,7 +319,18 @@ def test_options_reach_the_plan(here):
     assert (wide["tolerance"], narrow["tolerance"]) == (0.02, 0.03)
     assert wide["gamma"] == narrow["gamma"] == 500
     assert wide["c_cheap"] == narrow["c_cheap"] == 2
-    assert wide["cost"] == {"per_unit": 0.1, "fixed": 3, "unit": "GPU hour"}
+    assert wide["cost"].items() >= {"form": "linear", "per_unit": 0.1, "fixed": 3, "unit": "GPU hour"}.items()
+
+
+def test_a_budget_is_spread(here):
+    code, out, _ = run(*shlex.split("allocate post.nc --budget 1 --step 1 --weight narrow=100"))
+    assert code == 0 and "wide" in out and "narrow" in out and "1.00000 of 1.00000 full run spent" in out
+    command = "allocate post.nc --budget 6 --cost-per-unit 0.5 --cost-unit h --cost-price 2 --cost-currency EUR --json"
+    code, out, _ = run(*shlex.split(command))
+    document = json.loads(out)
+    assert code == 0 and document["unit"] == "EUR" and document["spent"] == pytest.approx(6.0)
+    wide, narrow = document["tasks"]
+    assert wide["depth"] + narrow["depth"] == pytest.approx(6.0) and wide["depth"] > narrow["depth"]
 
 
 def test_a_saved_plan_keeps_its_assumptions_save_for_those_given_anew(here, tmp_path):
@@ -343,6 +399,8 @@ def test_a_fit_that_fails_its_gate_withholds_the_answer(here, tmp_path, monkeypa
     assert code == 1 and "r_hat" in err
     assert document["converged"] is False
     assert all(task["regimes"] is None and task["c_star"] is None for task in document["tasks"])
+    code, out, err = run("allocate", failed, "--budget", "1")
+    assert (code, out) == (1, "") and "r_hat" in err
     page = tmp_path / "failed.html"
     assert run("report", failed, "--out", str(page))[0] == 1
     assert page.is_file(), "the report says what failed"

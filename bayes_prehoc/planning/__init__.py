@@ -2,13 +2,35 @@
 
 `plan` turns each task's draws of the risk curve into probabilities of the three regimes, the posterior of the optimal
 depth and the depth that minimises posterior expected risk plus cost, under assumptions that it lists in words.
+`allocate` spreads one budget over all tasks.
 """
 
-from bayes_prehoc.planning.costs import LinearCost
+from bayes_prehoc.planning.costs import ConvexCost, LinearCost, TableCost
+from bayes_prehoc.planning.losses import ThresholdLoss
 from bayes_prehoc.planning.planner import plan
-from bayes_prehoc.planning.regimes import REGIMES, Flip
-from bayes_prehoc.planning.results import Interval, Plan, RiskBand, TaskPlan
+from bayes_prehoc.planning.portfolio import Allocation, allocate
+from bayes_prehoc.planning.regimes import REGIMES, Boundaries, Flip
+from bayes_prehoc.planning.results import Frontier, Interval, Plan, RiskBand, TaskPlan
 from bayes_prehoc.planning.saved import load_plan
-from bayes_prehoc.planning.stopping import Regret
+from bayes_prehoc.planning.stopping import Action, Regret
 
-__all__ = ["REGIMES", "Flip", "Interval", "LinearCost", "Plan", "Regret", "RiskBand", "TaskPlan", "load_plan", "plan"]
+__all__ = [
+    "REGIMES",
+    "Action",
+    "Allocation",
+    "Boundaries",
+    "ConvexCost",
+    "Flip",
+    "Frontier",
+    "Interval",
+    "LinearCost",
+    "Plan",
+    "Regret",
+    "RiskBand",
+    "TableCost",
+    "TaskPlan",
+    "ThresholdLoss",
+    "allocate",
+    "load_plan",
+    "plan",
+]

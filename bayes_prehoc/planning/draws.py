@@ -1,6 +1,8 @@
 r"""The risk curve of each posterior draw, in float64 whatever jax's default is.
 
-The closed forms are those of `bayes_prehoc.theory`; the draws come as arrays (S,) in a task's own units.
+The closed forms are those of `bayes_prehoc.theory`; the draws come as arrays (S,) in a task's own units. Where the cost
+is not straight there is no closed form, and the marginal gain, which falls with depth, is met with the marginal cost
+by bisection.
 """
 
 import jax
@@ -9,15 +11,40 @@ import numpy as np
 
 from bayes_prehoc import theory
 
-__all__ = ["expected_marginal_gain", "optimum", "risk"]
+__all__ = ["expected_decay", "expected_marginal_gain", "minima", "optimum", "risk"]
+
+BISECTIONS = 60
+"""Each halves the logarithm of the depth: what is left is less than float64 tells apart."""
 
 _envelope = jax.jit(theory.envelope)
 _optimal_depth = jax.jit(theory.optimal_depth)
 
 
 @jax.jit
+def _bisected(gamma, slope, doubling, power, low, high, *curve):
+    def halved(_, bracket):
+        shallow, deep = bracket
+        depth = jnp.sqrt(shallow * deep)
+        cost = slope * (1.0 + power * (depth / doubling) ** (power - 1.0))
+        pays = gamma * theory.marginal_gain(depth, *curve) > cost
+        return jnp.where(pays, depth, shallow), jnp.where(pays, deep, depth)
+
+    ends = (jnp.full_like(curve[0], low), jnp.full_like(curve[0], high))
+    shallow, deep = jax.lax.fori_loop(0, BISECTIONS, halved, ends)
+    # What never pays, or pays to the end, is there exactly.
+    return jnp.where(shallow == low, low, jnp.where(deep == high, high, jnp.sqrt(shallow * deep)))
+
+
+@jax.jit
 def _expected_marginal_gain(depth, *curve):
     return jnp.mean(theory.marginal_gain(depth, *curve))
+
+
+@jax.jit
+def _expected_decay(depths, l_int, *curve):
+    gains = theory.marginal_gain(depths[:, None], *curve)
+    risks = theory.envelope(depths[:, None], l_int, *curve)
+    return jnp.mean(risks, axis=1), jnp.mean(gains, axis=1)
 
 
 def risk(curve, depths) -> np.ndarray:
@@ -47,11 +74,37 @@ def optimum(curve, price: float) -> np.ndarray:
         return np.asarray(_optimal_depth(price, reducible, curve.reference, alpha, onset, curve.horizon))
 
 
+def minima(curve, piece, gamma: float) -> np.ndarray:
+    """Depth of least risk plus cost of each draw on one piece of a cost, by bisection; float64 array (S,).
+
+    Parameters
+    ----------
+    curve : RiskCurve
+    piece : costs.Piece
+        The depth is chosen from `piece.low` to `piece.high`.
+    gamma : float
+        Price of one unit of squared error, >= 0.
+    """
+    with jax.enable_x64(True):
+        _, reducible, alpha, onset = _shapes(curve)
+        form = (piece.slope, piece.doubling, piece.power, piece.low, piece.high)
+        return np.asarray(_bisected(gamma, *form, reducible, curve.reference, alpha, onset, curve.horizon))
+
+
 def expected_marginal_gain(curve, depth: float) -> float:
     """Posterior mean of -dL/dc at `depth`: risk saved per further unit of depth."""
     with jax.enable_x64(True):
         _, reducible, alpha, onset = _shapes(curve)
         return float(_expected_marginal_gain(depth, reducible, curve.reference, alpha, onset, curve.horizon))
+
+
+def expected_decay(curve, depths) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means of L and of -dL/dc at several depths; float64 arrays (D,)."""
+    with jax.enable_x64(True):
+        l_int, reducible, alpha, onset = _shapes(curve)
+        depths = np.asarray(depths, np.float64)
+        risks, gains = _expected_decay(depths, l_int, reducible, curve.reference, alpha, onset, curve.horizon)
+        return np.asarray(risks), np.asarray(gains)
 
 
 def _shapes(curve):

@@ -5,8 +5,9 @@ from scipy import stats
 
 from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.arguments import Arguments
-from bayes_prehoc.planning.regimes import REGIMES, flips, regime_probabilities
-from bayes_prehoc.planning.results import Interval, Plan, RiskBand, TaskPlan
+from bayes_prehoc.planning.losses import ThresholdLoss, price_of_error
+from bayes_prehoc.planning.regimes import REGIMES, boundaries, flips, regime_probabilities
+from bayes_prehoc.planning.results import Frontier, Interval, Plan, RiskBand, TaskPlan
 from bayes_prehoc.planning.stopping import optimal_stopping
 from bayes_prehoc.planning.words import assumptions_in_words
 
@@ -22,12 +23,13 @@ def plan(posterior, *, cost=None, gamma=None, tolerance=None, c_cheap=None) -> P
     Parameters
     ----------
     posterior : Posterior
-    cost : LinearCost, optional
-        Cost of watching, per unit of each task's depth. Default: a full run costs 1 (unit "full run").
-    gamma : float, optional
-        Price of one unit of squared error in the cost's unit, the same number for all tasks. Default, one number per
-        task: removing the whole expected risk at the cheap depth is worth one full run,
-        gamma E[L(c_cheap)] = lambda c_T.
+    cost : LinearCost, ConvexCost, TableCost, or mapping from task to one of them, optional
+        Cost of watching, of each task's depth; a mapping names every task. Default: a full run costs 1 (unit "full
+        run").
+    gamma : float, ThresholdLoss, or mapping from task to either, optional
+        Price of one unit of squared error in the cost's unit, or the loss that it follows from (`planning.losses`).
+        Default, one number per task: removing the whole expected risk at the cheap depth is worth one full run,
+        gamma E[L(c_cheap)] = C(c_T) - C_s.
     tolerance : float or mapping from task to float, optional
         Largest RMSE of prediction that is accepted, absolute, in the metric's unit. Default: 0.01 for accuracies in
         [0, 1]; other metrics have none, and their tasks no regime until one is stated.
@@ -81,7 +83,7 @@ def _task_plan(posterior, estimates, arguments):
         "c_cheap": arguments.c_cheap_of(estimates),
         "cost": arguments.cost_of(estimates),
         "points": _points(estimates),
-        "gamma": None if arguments.gamma is None else float(arguments.gamma),
+        "gamma": _stated_price(estimates, arguments),
         "flags": tuple(estimates.flags) + _tolerance_note(estimates, arguments),
     }
     if status == "not_converged" or (status == "not_identified" and not _seen_at_both_ends(known)):
@@ -90,7 +92,9 @@ def _task_plan(posterior, estimates, arguments):
     figures = _classified(curve, known) | _curves(curve, known)
     if status != "ok":
         return TaskPlan(**(known | _in_intervals(figures, known)))
-    figures |= _stopped(curve, known)
+    figures |= _stopped(curve, estimates, known, arguments)
+    if known["tolerance"] is not None:
+        figures["boundaries"] = boundaries(curve, known["tolerance"], known["c_cheap"])
     figures["L_int"] = Interval.of(curve.l_int)
     if curve.noise is not None:
         figures["L_int_with_noise"] = Interval.of(curve.l_int + curve.noise)
@@ -129,20 +133,15 @@ def _classified(curve, known):
     return figures
 
 
-def _stopped(curve, known):
-    """Optimal depth, best depth, their regrets and the gain, at the stated or the default price of error."""
-    cost, gamma, flags = known["cost"], known["gamma"], known["flags"]
+def _stopped(curve, estimates, known, arguments):
+    """Optimal depth, best depth, the regret of what one might do and the gain, at the stated or the default gamma."""
+    gamma, note = _price(curve, estimates, known, arguments)
+    flags = known["flags"] if note is None else (*known["flags"], note)
     if gamma is None:
-        expected = float(draws.risk(curve, [known["c_cheap"]]).mean())
-        if not np.isfinite(expected):
-            note = "the expected risk at c_cheap is not finite: state gamma to have an optimal depth"
-            return {"c_star": None, "flags": (*flags, note)}
-        if expected > 0:
-            gamma = cost.per_unit * known["horizon"] / expected
-        else:
-            gamma = 0.0
-            flags = (*flags, "no risk is left at c_cheap, so no probing is worth a cost")
-    found = optimal_stopping(curve, gamma, cost.per_unit, known["c_min"], known["horizon"])
+        return {"c_star": None, "flags": flags}
+    found = optimal_stopping(
+        curve, gamma, known["cost"], known["c_min"], known["horizon"], known["depth_unit"] == "step"
+    )
     return {
         "gamma": gamma,
         "flags": flags,
@@ -150,12 +149,38 @@ def _stopped(curve, known):
         "c_star_at_min": found.at_min,
         "c_star_at_max": found.at_max,
         "best_depth": found.best_depth,
-        "best_depth_regret": found.best_depth_regret,
-        "plug_in_depth": found.plug_in,
-        "plug_in_regret": found.plug_in_regret,
+        "best_depth_regret": found.actions["best_depth"].regret,
+        "value_of_information": found.actions["best_depth"].regret.expected,
+        "actions": found.actions,
         "gain": Interval.of(found.gain),
         "p_gain": float(np.mean(found.gain > 0)),
+        "frontier": _frontier(curve, known),
     }
+
+
+def _stated_price(estimates, arguments):
+    """gamma where it was given as a number."""
+    stated = arguments.gamma_of(estimates)
+    return stated if isinstance(stated, float) else None
+
+
+def _price(curve, estimates, known, arguments):
+    """gamma of a task, and what must be said of it; None where there is none."""
+    stated, horizon = arguments.gamma_of(estimates), known["horizon"]
+    if isinstance(stated, float):
+        return stated, None
+    now, at_end, cheap = draws.risk(curve, [known["c_min"], horizon, known["c_cheap"]]).mean(axis=0)
+    if isinstance(stated, ThresholdLoss):
+        if not np.isfinite(now):
+            return None, "the expected risk at the shallowest depth is not finite: state gamma as a number"
+        margin = (known["outcome_mean"] - stated.threshold) * (1.0 if estimates.higher_is_better else -1.0)
+        gamma = price_of_error(stated, margin, float(now), float(at_end))
+        return gamma, None if gamma > 0 else "watching changes no decision about the threshold, so none is worth a cost"
+    if not np.isfinite(cheap):
+        return None, "the expected risk at c_cheap is not finite: state gamma to have an optimal depth"
+    if cheap > 0:
+        return float(known["cost"].of_full_run(horizon) / cheap), None
+    return 0.0, "no risk is left at c_cheap, so no probing is worth a cost"
 
 
 def _curves(curve, known):
@@ -166,6 +191,15 @@ def _curves(curve, known):
         return {"curve": _band(depths, without)}
     seen = without + np.asarray(curve.noise)[:, None]
     return {"curve": _band(depths, seen), "curve_without_noise": _band(depths, without)}
+
+
+def _frontier(curve, known):
+    """Risk against cost; every depth is efficient, since risk falls where cost grows."""
+    depths = np.geomspace(known["c_min"], known["horizon"], CURVE_DEPTHS)
+    depths[[0, -1]] = known["c_min"], known["horizon"]
+    risks = draws.risk(curve, depths)
+    band = _band(depths, risks)
+    return Frontier(depths, known["cost"].at(depths), risks.mean(axis=0), band.median, band.lower, band.upper)
 
 
 def _band(depths, risks):

@@ -9,13 +9,26 @@ With a tolerance delta on the predictive RMSE, in the metric's own unit,
 and the share of posterior draws in a regime is its probability. The thresholds are this package's: the paper (arXiv
 2606.17649) gives none. All three probabilities are step functions of delta that change at the draws themselves, so
 where the most probable regime flips is found exactly, by sorting.
+
+In the plane of L_int against alpha, the rest of the curve given, the regimes meet in two curves,
+
+    Noise-Dominant meets the others at       L_int = delta^2
+    Static-Sufficient meets Dynamic at       L_int = delta^2 - [U(c_0) - L_int] B(c_cheap) / B(c_0)
+
+(with a horizon nothing but L_int is left at c_T, and the reading of a spread has L_int for L(c_T)): the faster the
+decay, the more the reducible part weighs at a cheap depth before c_0, and the less of L_int goes with a cheap look.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["REGIMES", "Flip", "flips", "regime_probabilities"]
+from bayes_prehoc.planning import draws
+
+__all__ = ["REGIMES", "Boundaries", "Flip", "boundaries", "flips", "regime_probabilities"]
+
+BOUNDARY_POINTS = 25
+BOUNDARY_DRAWS = 400
 
 REGIMES = ("static-sufficient", "dynamic-critical", "noise-dominant")
 _STATIC, _DYNAMIC, _NOISE = range(3)
@@ -27,6 +40,50 @@ class Flip(NamedTuple):
     tolerance: float
     below: str
     above: str
+
+
+class Boundaries(NamedTuple):
+    """Where regimes meet in the plane of L_int against alpha, in the metric's unit squared.
+
+    Attributes
+    ----------
+    alpha : float64 array (A,)
+        From the 0.5% to the 99.5% quantile of the posterior.
+    static, static_lower, static_upper : float64 arrays (A,)
+        L_int at which Static-Sufficient meets Dynamic-Critical: median and central 90% over what else is unknown of the
+        curve. Negative where no L_int is static-sufficient.
+    noise : float
+        L_int at which Noise-Dominant meets the others, at any alpha.
+    """
+
+    alpha: np.ndarray
+    static: np.ndarray
+    static_lower: np.ndarray
+    static_upper: np.ndarray
+    noise: float
+
+
+def boundaries(curve, tolerance: float, c_cheap: float) -> Boundaries:
+    """The curves in which the regimes of a task meet, at a tolerance.
+
+    Parameters
+    ----------
+    curve : RiskCurve
+    tolerance : float
+        delta, in the metric's unit.
+    c_cheap : float
+    """
+    alpha = np.linspace(*np.quantile(curve.alpha, (0.005, 0.995)), BOUNDARY_POINTS)
+    count = len(curve.alpha)
+    kept = np.linspace(0, count - 1, min(count, BOUNDARY_DRAWS)).round().astype(int)
+    reducible, onset = (np.repeat(part[kept], len(alpha)) for part in (curve.reducible, curve.onset))
+    bare = curve._replace(
+        l_int=np.zeros_like(reducible), reducible=reducible, alpha=np.tile(alpha, len(kept)), onset=onset
+    )
+    open_yet = draws.risk(bare, [c_cheap]).reshape(len(kept), len(alpha))
+    most, middle, least = np.quantile(open_yet, (0.95, 0.5, 0.05), axis=0)
+    square = float(tolerance**2)
+    return Boundaries(alpha, square - middle, square - most, square - least, square)
 
 
 def regime_probabilities(rmse_cheap: np.ndarray, rmse_final: np.ndarray, tolerance: float) -> np.ndarray:

@@ -14,12 +14,12 @@ import pandas as pd
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning.arguments import Arguments
-from bayes_prehoc.planning.costs import LinearCost
-from bayes_prehoc.planning.regimes import REGIMES, Flip
-from bayes_prehoc.planning.stopping import Regret
+from bayes_prehoc.planning.costs import Cost
+from bayes_prehoc.planning.regimes import REGIMES, Boundaries, Flip
+from bayes_prehoc.planning.stopping import Action, Regret
 from bayes_prehoc.runs.trajectories import SetAside
 
-__all__ = ["Interval", "Plan", "RiskBand", "TaskPlan"]
+__all__ = ["Frontier", "Interval", "Plan", "RiskBand", "TaskPlan", "plain"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,21 @@ class RiskBand(NamedTuple):
     """Posterior of the risk along depth: float64 arrays (D,), median and central 90% interval, metric unit squared."""
 
     depths: np.ndarray
+    median: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+class Frontier(NamedTuple):
+    """What each further unit of cost buys, at depths from c_min to c_T, all of them efficient; float64 arrays (D,).
+
+    `cost` in the cost's unit; of the risk, without the outcome set's noise, posterior mean (`expected`), median and
+    central 90% interval, metric unit squared.
+    """
+
+    depths: np.ndarray
+    cost: np.ndarray
+    expected: np.ndarray
     median: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
@@ -70,7 +85,7 @@ class TaskPlan:
     tolerance : float or None
         delta, in the metric's unit; None where there is no default and none was stated.
     c_cheap : float
-    cost : LinearCost
+    cost : Cost
     gamma : float or None
         Price of one unit of squared error, in the cost's unit; 0 where there is no risk to price.
     regimes : dict or None
@@ -79,6 +94,8 @@ class TaskPlan:
         The same with the outcome set's noise; None where that is unknown.
     flips : tuple of Flip
         Tolerances at which the most probable regime changes.
+    boundaries : Boundaries or None
+        Where the regimes meet in the plane of L_int against alpha, at this task's tolerance and cheap depth.
     rmse_cheap, rmse_final : Interval or None
         sqrt L(c_cheap) and sqrt L(c_T), in the metric's unit.
     L_int, L_int_with_noise : Interval or None
@@ -93,9 +110,14 @@ class TaskPlan:
     best_depth : float or None
         Minimises posterior expected risk plus cost.
     best_depth_regret : Regret or None
-        Of `best_depth` against each draw's own optimum, in the cost's unit.
-    plug_in_depth, plug_in_regret : float, Regret or None
-        c* of the curve at the posterior medians, and its regret.
+        Of `best_depth` against each draw's own optimum, in the cost's unit. Its expected value is the expected value of
+        perfect information, what knowing the curve would save (`value_of_information`).
+    actions : dict of Action or None
+        "best_depth" and what one might do instead, each with its depth and its regret: "plug_in" (c* of the curve at
+        the posterior medians), "no_probe", "fixed_fraction" (a tenth of the horizon), "hundred_steps" (where depth is
+        counted in steps), "full_run"; see `planning.stopping.Stopping`.
+    frontier : Frontier or None
+        Risk against cost.
     gain : Interval or None
         G, what watching beyond c_min saves net of its cost, in the cost's unit; `p_gain` = P(G > 0).
     extrapolated : tuple of str
@@ -126,13 +148,14 @@ class TaskPlan:
     c_max: float
     tolerance: float | None
     c_cheap: float
-    cost: LinearCost
+    cost: Cost
     points: tuple[dict[str, float], ...]
     gamma: float | None = None
     regimes: dict[str, float] | None = None
     regime: str | None = None
     regimes_with_noise: dict[str, float] | None = None
     flips: tuple[Flip, ...] = ()
+    boundaries: Boundaries | None = None
     rmse_cheap: Interval | None = None
     rmse_final: Interval | None = None
     L_int: Interval | None = None
@@ -144,8 +167,9 @@ class TaskPlan:
     c_star_at_max: float | None = None
     best_depth: float | None = None
     best_depth_regret: Regret | None = None
-    plug_in_depth: float | None = None
-    plug_in_regret: Regret | None = None
+    value_of_information: float | None = None
+    actions: dict[str, Action] | None = None
+    frontier: Frontier | None = None
     gain: Interval | None = None
     p_gain: float | None = None
     extrapolated: tuple[str, ...] = ()
@@ -161,7 +185,7 @@ class TaskPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the cloud of draws is left out."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "cloud"}
+        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "cloud"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -198,6 +222,13 @@ class Plan:
         for planned in self.tasks:
             if planned.task == task:
                 return planned
+        for aside in self.set_aside:
+            if aside.task == task:
+                raise InputError(
+                    f"task {task!r} was set aside: {aside.reason}",
+                    "Plan",
+                    "It has no answer until its runs can be used.",
+                )
         known = ", ".join(t.task for t in self.tasks[:8])
         raise InputError(f"no task {task!r}", "Plan", f"The tasks are: {known}.")
 
@@ -217,7 +248,7 @@ class Plan:
             "assumptions": dict(self.assumptions),
             "proxy": self.posterior.proxy,
             "converged": bool(self.posterior.converged),
-            "checks": _plain(checks),
+            "checks": plain(checks),
             "set_aside": [{"task": s.task, "reason": s.reason} for s in self.set_aside],
             "version": version("bayes-prehoc"),
         }
@@ -242,18 +273,20 @@ def _row(task: TaskPlan) -> dict[str, Any]:
     return row | {"status": task.status, "reading": task.reading, "extrapolated": ", ".join(task.extrapolated)}
 
 
-def _plain(value):
+def plain(value):
     """Plain Python for JSON; a number that is not finite becomes None."""
+    if isinstance(value, Cost):
+        return value.to_dict()
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: _plain(part) for name, part in value._asdict().items()}
+        return {name: plain(part) for name, part in value._asdict().items()}
     if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {str(name): plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

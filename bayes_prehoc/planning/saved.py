@@ -16,7 +16,7 @@ from bayes_prehoc.planning.results import Plan
 __all__ = ["load_plan", "save_plan"]
 
 ATTRIBUTE = "bayes_prehoc_plan"
-SCHEMA = 1
+SCHEMA = 2
 
 
 def load_plan(path) -> Plan:

@@ -1,13 +1,15 @@
 r"""How deep to look: the optimal depth of each draw, the best depth of the posterior, and what either is worth.
 
-With gamma the price of one unit of squared error and C(c) = C_s + lambda c, watching to depth c costs, all told,
+With gamma the price of one unit of squared error and C(c) the cost, watching to depth c costs, all told,
 
 .. math:: J(c) = \gamma L(c) + C(c) ,
 
-and each draw has its own minimum c* (Theorem 6.1 of arXiv 2606.17649, `theory.optimal_depth` at price lambda / gamma).
-Nobody can act on a draw: the best action is the depth that minimises the posterior mean of J. L is convex in every
-draw, so its mean is too, and the minimum is where the expected marginal gain falls to lambda / gamma. Regret is what
-an action costs beyond the draw's own minimum, J(c) - J(c*), in the cost's unit.
+and each draw has its own minimum c*; where C(c) = C_s + lambda c it is Theorem 6.1 of arXiv 2606.17649
+(`theory.optimal_depth` at price lambda / gamma). Nobody can act on a draw: the best action is the depth that minimises
+the posterior mean of J. L is convex in every draw, so its mean is too, and the minimum is where the expected marginal
+gain falls to C' / gamma, on each piece of a cost on which C is convex. Regret is what an action costs beyond the draw's
+own minimum, J(c) - J(c*), in the cost's unit. The expected regret of the best depth is the expected value of perfect
+information: what it would save, on average, to know the curve.
 
 Whether watching pays at all, against stopping at the shallowest depth that was fitted:
 
@@ -21,9 +23,12 @@ from scipy import optimize
 
 from bayes_prehoc.planning import draws
 
-__all__ = ["Regret", "Stopping", "optimal_stopping"]
+__all__ = ["FIXED_FRACTION", "FIXED_STEPS", "Action", "Regret", "Stopping", "optimal_stopping"]
 
 TAIL = 0.9
+FIXED_FRACTION = 0.1
+"""Share of the horizon that a fixed rule watches."""
+FIXED_STEPS = 100.0
 
 
 class Regret(NamedTuple):
@@ -33,28 +38,39 @@ class Regret(NamedTuple):
     cvar: float
 
 
+class Action(NamedTuple):
+    """A depth that one might watch to (0: not probing at all) and its regret."""
+
+    depth: float
+    regret: Regret
+
+
 class Stopping(NamedTuple):
     """Decisions about one task.
 
     c_star : float64 array (S,), clipped to [c_min, c_T]
     at_min, at_max : posterior mass of c* that was clipped to either end
-    best_depth : minimises posterior expected risk plus cost
-    best_depth_regret : of `best_depth`
-    plug_in, plug_in_regret : c* of the curve at the posterior medians, clipped
+    actions : Action by name
+        "best_depth" minimises posterior expected risk plus cost; "plug_in" is c* of the curve at the posterior medians;
+        "no_probe", "fixed_fraction", "hundred_steps" (where depth is counted in steps) and "full_run" are the rules
+        that need no posterior, clipped to [c_min, c_T]. Not probing leaves L(c_min) open, or more, and costs
+        nothing, so that its regret is at least this; negative where no probe is worth its cost.
     gain : float64 array (S,), G in the cost's unit
     """
 
     c_star: np.ndarray
     at_min: float
     at_max: float
-    best_depth: float
-    best_depth_regret: Regret
-    plug_in: float
-    plug_in_regret: Regret
+    actions: dict[str, Action]
     gain: np.ndarray
 
+    @property
+    def best_depth(self) -> float:
+        """Minimises posterior expected risk plus cost."""
+        return self.actions["best_depth"].depth
 
-def optimal_stopping(curve, gamma: float, per_unit: float, c_min: float, horizon: float) -> Stopping:
+
+def optimal_stopping(curve, gamma: float, cost, c_min: float, horizon: float, in_steps: bool = False) -> Stopping:
     """Optimal depth of one task, over [c_min, c_T].
 
     Parameters
@@ -63,42 +79,78 @@ def optimal_stopping(curve, gamma: float, per_unit: float, c_min: float, horizon
         S draws.
     gamma : float
         Price of one unit of squared error, >= 0; 0 where there is nothing to price.
-    per_unit : float
-        lambda > 0, in the cost's unit per unit of depth.
+    cost : costs.Cost
     c_min, horizon : float
         The shallowest and the deepest depth that one may choose, c_min and c_T.
+    in_steps : bool
+        Depth is counted in optimizer steps, so that a rule of 100 of them makes sense.
     """
-    price = per_unit / gamma if gamma > 0 else np.inf
-    free = draws.optimum(curve, price)
-    c_star = np.clip(free, c_min, horizon)
-    best = _best_depth(curve, price, c_min, horizon)
-    plug_in = float(np.clip(draws.optimum(_at_medians(curve), price)[0], c_min, horizon))
+    pieces = cost.pieces(c_min, horizon)
+    c_star = _optimal_depths(curve, pieces, gamma)
+    rules = {
+        "best_depth": _best_depth(curve, pieces, gamma),
+        "plug_in": float(_optimal_depths(_at_medians(curve), pieces, gamma)[0]),
+        "fixed_fraction": float(np.clip(FIXED_FRACTION * horizon, c_min, horizon)),
+    }
+    if in_steps:
+        rules["hundred_steps"] = float(np.clip(FIXED_STEPS, c_min, horizon))
+    rules["full_run"] = float(horizon)
 
-    depths = np.stack(np.broadcast_arrays(c_min, c_star, best, plug_in), axis=1)
-    # The fixed cost is the same in each and drops out of every difference.
-    at_min, at_star, at_best, at_plug_in = (gamma * draws.risk(curve, depths) + per_unit * depths).T
+    depths = np.stack(np.broadcast_arrays(c_star, c_min, *rules.values()), axis=1)
+    at_star, at_min, *at_rules = (gamma * draws.risk(curve, depths) + cost.at(depths)).T
+    actions = {
+        name: Action(depth, _regret(np.maximum(at - at_star, 0.0)))
+        for (name, depth), at in zip(rules.items(), at_rules, strict=True)
+    }
+    actions["no_probe"] = Action(0.0, _regret(at_min - cost.at(c_min) - at_star))
     return Stopping(
         c_star,
-        float(np.mean(free <= c_min)),
-        float(np.mean(free >= horizon)),
-        best,
-        _regret(at_best - at_star),
-        plug_in,
-        _regret(at_plug_in - at_star),
+        float(np.mean(c_star <= c_min)),
+        float(np.mean(c_star >= horizon)),
+        actions,
         np.maximum(at_min - at_star, 0.0),
     )
 
 
-def _best_depth(curve, price, c_min, horizon):
-    def surplus(log_depth):
-        return draws.expected_marginal_gain(curve, float(np.exp(log_depth))) - price
+def _optimal_depths(curve, pieces, gamma):
+    """c* of each draw, (S,): on each piece the least of risk plus cost, then the best of the pieces."""
+    found = np.stack([_on_piece(curve, piece, gamma) for piece in pieces], axis=1)
+    if len(pieces) == 1:
+        return found[:, 0]
+    costs = np.stack([piece.at(found[:, i]) for i, piece in enumerate(pieces)], axis=1)
+    least = np.argmin(gamma * draws.risk(curve, found) + costs, axis=1)
+    return found[np.arange(len(found)), least]
 
-    if not surplus(np.log(c_min)) > 0:
-        return float(c_min)
-    if surplus(np.log(horizon)) >= 0:
-        return float(horizon)
-    root = optimize.brentq(surplus, np.log(c_min), np.log(horizon), xtol=1e-12)
-    return float(np.clip(np.exp(root), c_min, horizon))
+
+def _on_piece(curve, piece, gamma):
+    if not piece.straight:
+        return draws.minima(curve, piece, gamma)
+    if piece.slope == 0.0:
+        # One more unit is free, and of use unless error has no price.
+        return np.full(len(curve.alpha), piece.high if gamma > 0 else piece.low)
+    price = piece.slope / gamma if gamma > 0 else np.inf
+    return np.clip(draws.optimum(curve, price), piece.low, piece.high)
+
+
+def _best_depth(curve, pieces, gamma):
+    found = [_best_on_piece(curve, piece, gamma) for piece in pieces]
+    if len(found) == 1:
+        return found[0]
+    costs = np.array([piece.at(depth) for piece, depth in zip(pieces, found, strict=True)])
+    return found[int(np.argmin(gamma * draws.risk(curve, found).mean(axis=0) + costs))]
+
+
+def _best_on_piece(curve, piece, gamma):
+    def surplus(log_depth):
+        depth = float(np.exp(log_depth))
+        return gamma * draws.expected_marginal_gain(curve, depth) - piece.marginal(depth)
+
+    if not gamma > 0 or not surplus(np.log(piece.low)) > 0:
+        return float(piece.low)
+    if surplus(np.log(piece.high)) >= 0:
+        return float(piece.high)
+    root = optimize.brentq(surplus, np.log(piece.low), np.log(piece.high), xtol=1e-12)
+    return float(np.clip(np.exp(root), piece.low, piece.high))
 
 
 def _at_medians(curve):
@@ -108,6 +160,6 @@ def _at_medians(curve):
 
 
 def _regret(losses):
-    losses = np.sort(np.maximum(losses, 0.0))
+    losses = np.sort(losses)
     worst = losses[int(TAIL * len(losses) + 1e-9) :]
     return Regret(float(losses.mean()), float(worst.mean()))

@@ -1,10 +1,11 @@
 """Every assumption behind a plan, in words with numbers and units."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from bayes_prehoc.planning.arguments import Arguments
+from bayes_prehoc.planning.costs import ConvexCost, TableCost
 
 __all__ = ["assumptions_in_words", "plural"]
 
@@ -79,28 +80,69 @@ def _c_cheap(tasks, arguments):
 def _cost(tasks, arguments):
     if arguments.cost is None:
         return "a full run costs 1 and every unit of its depth the same"
-    cost = arguments.cost
-    units = " or ".join(dict.fromkeys(t.depth_unit for t in tasks))
-    text = f"{_number(cost.per_unit)} {cost.unit} per {units}"
-    if cost.fixed > 0:
+    units, groups = {}, {}
+    for t in tasks:
+        units.setdefault(t.cost, {})[t.depth_unit] = None
+    for t in tasks:
+        groups.setdefault(_cost_in_words(t.cost, " or ".join(units[t.cost])), []).append(t.task)
+    return _by_group(groups)
+
+
+def _cost_in_words(cost, depth_unit):
+    if isinstance(cost, TableCost):
+        text = (
+            f"measured at {len(cost.depths)} depths, from {_number(cost.costs[0])} {cost.unit} at "
+            f"{_number(cost.depths[0])} to {_number(cost.costs[-1])} at {_number(cost.depths[-1])} "
+            f"{plural(depth_unit)}, with straight lines between"
+        )
+    else:
+        text = f"{_number(cost.per_unit)} {cost.unit} per {depth_unit}"
+    if isinstance(cost, ConvexCost):
+        text += (
+            f" at first, growing with depth to the power {_number(cost.power)}, to twice that for a run of "
+            f"{_number(cost.doubling)} {plural(depth_unit)}"
+        )
+    if not isinstance(cost, TableCost) and cost.fixed > 0:
         text += f", plus {_number(cost.fixed)} {cost.unit} for a probe of any depth, which moves no depth"
-    return text
+    return text if cost.price is None else f"{text}; one {cost.unit} at {_number(cost.price)} {cost.currency}"
 
 
 def _gamma(tasks, arguments):
-    if arguments.gamma is not None:
-        cost = arguments.cost.unit if arguments.cost is not None else "full run"
-        return f"{_number(arguments.gamma)} ({cost} per unit of squared error), one number for all tasks, stated"
-    rule = (
-        "price of one unit of squared error such that removing the whole expected risk at c_cheap is worth one full "
-        "run (gamma E[L(c_cheap)] = lambda c_T), one number per task, the same for every draw and depth"
-    )
+    groups = {}
+    for t in tasks:
+        groups.setdefault(_price_in_words(t, arguments.gamma_of(t), isinstance(arguments.gamma, Mapping)), []).append(t)
+    told = {}
+    for (rule, found), own in groups.items():
+        told[rule + (_found(own) if found else "")] = [t.task for t in own]
+    return _by_group(told)
+
+
+def _price_in_words(task, stated, by_task):
+    """The rule that a task's gamma follows, and whether the number that it comes to must be added."""
+    cost = task.cost.counted_in
+    if isinstance(stated, float):
+        many = "" if by_task else ", one number for all tasks"
+        return f"{_number(stated)} ({cost} per unit of squared error){many}, stated", False
+    if stated is None:
+        return (
+            "price of one unit of squared error such that removing the whole expected risk at c_cheap is worth one "
+            "full run (gamma E[L(c_cheap)] = C(c_T) - C_s), one number per task, the same for every draw and depth"
+        ), True
+    return (
+        f"price of one unit of squared error that follows from {_number(stated.false_start)} {cost} for a full run "
+        f"that ends on the wrong side of {_number(stated.threshold)} {task.metric} and {_number(stated.missed)} {cost} "
+        "for one forgone that would not have, its mean over what a whole run's watching removes, outcomes taken for "
+        "normal"
+    ), True
+
+
+def _found(tasks):
+    """The prices that a rule came to."""
     groups = {}
     for t in tasks:
         if t.gamma is not None:
-            groups.setdefault(f"{t.cost.unit} per squared {t.metric}", []).append(t.gamma)
-    numbers = "; ".join(f"{_range(values, _number)} ({unit})" for unit, values in groups.items())
-    return f"{rule}: {numbers or 'withheld'}"
+            groups.setdefault(f"{t.cost.counted_in} per squared {t.metric}", []).append(t.gamma)
+    return ": " + ("; ".join(f"{_range(values, _number)} ({unit})" for unit, values in groups.items()) or "withheld")
 
 
 def _horizon(tasks):

@@ -5,6 +5,7 @@ shown under its name.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from bayes_prehoc.errors import InputError
 
@@ -51,7 +52,7 @@ def plans_beside(made, posteriors) -> tuple[Beside, ...]:
 
 def _beside(made, posterior):
     # Planning builds on jax; a page without comparisons needs none of it.
-    from bayes_prehoc.planning import plan
+    from bayes_prehoc.planning import LinearCost, plan
 
     own = {t.task: t for t in made.tasks}
     shared = [
@@ -69,10 +70,16 @@ def _beside(made, posterior):
     if not posterior.converged:
         return Beside(posterior.proxy, False, {})
     stated = made.arguments
+    cost, gamma = stated.cost, stated.gamma
+    if isinstance(cost, Mapping):
+        # Tasks that the plan has not are not shown, whatever they cost.
+        cost = {t.task: own[t.task].cost if t.task in shared else LinearCost(1.0) for t in posterior.estimates}
+    if isinstance(gamma, Mapping):
+        gamma = {task: gamma[task] for task in shared if task in gamma} or None
     read = plan(
         posterior,
-        cost=stated.cost,
-        gamma=stated.gamma,
+        cost=cost,
+        gamma=gamma,
         tolerance={task: own[task].tolerance for task in shared if own[task].tolerance is not None} or None,
         c_cheap={task: own[task].c_cheap for task in shared},
     )

@@ -13,7 +13,7 @@ from collections import defaultdict
 from markupsafe import Markup
 
 from bayes_prehoc.report import rendering, text
-from bayes_prehoc.report.charts import decay_chart, depth_dots, depth_strip, phase_chart
+from bayes_prehoc.report.charts import decay_chart, depth_dots, depth_strip, frontier_chart, phase_chart
 from bayes_prehoc.report.charts.decay import curve_without_noise
 from bayes_prehoc.report.charts.depths import DOTS, depth_axis
 from bayes_prehoc.report.compare import plans_beside
@@ -27,6 +27,14 @@ MANY = 12
 """Above this many tasks, panels are smaller, rows flatter, and all but the first `MANY` panels are folded."""
 LISTED = 6
 """As many depths of a task are listed one by one."""
+ACTIONS = {
+    "best_depth": "Best depth",
+    "plug_in": "Plug-in c*",
+    "no_probe": "No probe",
+    "fixed_fraction": "10% of the run",
+    "hundred_steps": "100 steps",
+    "full_run": "Full run",
+}
 _FIGURES = {"c_star": "c*", "best_depth": "best depth", "c_cheap": "cheap depth", "L(c_T)": "risk at the end"}
 
 
@@ -85,7 +93,11 @@ def render_page(plan, *, compare=()) -> str:
         first=MANY,
         metrics=sorted({t.metric for t in tasks}),
         depth_units=sorted({t.depth_unit for t in tasks}),
-        cost_units=sorted({t.cost.unit for t in tasks}),
+        cost_units=sorted({t.cost.counted_in for t in tasks}),
+        # Money has no plural.
+        costs_counted={
+            t.cost.counted_in: t.cost.counted_in if t.cost.currency else f"{t.cost.counted_in}s" for t in tasks
+        },
         tolerances=sorted({t.tolerance for t in tasks if t.tolerance is not None}),
         spread=any(t.reading != "verdict" for t in tasks),
         any_noise=any(curve_without_noise(t) is not None for t in tasks),
@@ -97,6 +109,7 @@ def render_page(plan, *, compare=()) -> str:
         shared_marks=_shared_marks(tasks),
         dots=DOTS,
         regimes=REGIMES,
+        actions={key: name for key, name in ACTIONS.items() if any(key in (t.actions or ()) for t in tasks)},
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **(_charts(tasks, beside) if converged else {}),
@@ -120,6 +133,11 @@ def _charts(tasks, beside):
         "phase": phase_chart(placed, "phase-chart", label_all=not many) if placed else None,
         "depths": {t.task: row(t, low, f"depth-{i}") for i, t in enumerate(stopping)},
         "depths_axis": depth_axis(low, "depth-axis") if stopping else None,
+        "frontiers": {
+            t.task: frontier_chart(t, f"frontier-{i}", wide=len(tasks) <= 2)
+            for i, t in enumerate(tasks)
+            if t.frontier is not None and t.best_depth is not None and t.frontier.cost[0] > 0
+        },
     }
 
 

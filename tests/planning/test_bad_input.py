@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.planning import LinearCost, plan
+from bayes_prehoc.planning import LinearCost, TableCost, ThresholdLoss, plan
 
 NO_NUMBERS = [0.0, -1.0, math.nan, math.inf, -math.inf, True, "0.01", None, [0.01], np.array([0.01])]
 
@@ -36,7 +36,13 @@ def test_not_a_positive_number_for_one_task(make, argument, value):
         ("c_cheap", 1000.1, "c_cheap, task 'a'", "at most 1000"),
         ("c_cheap", {"b": 2e3}, "c_cheap, task 'b'", "at most 1000"),
         ("cost", 0.4, "cost", "LinearCost(per_unit"),
-        ("cost", {"a": LinearCost(0.4)}, "cost", "LinearCost(per_unit"),
+        ("cost", {"a": LinearCost(0.4)}, "cost", "Give one for each task"),
+        ("cost", {"a": LinearCost(0.4), "b": 0.4}, "cost, task 'b'", "LinearCost(per_unit"),
+        ("cost", {"c": LinearCost(0.4)}, "cost", "Name one of the fitted tasks: a, b."),
+        ("gamma", {"c": 3.0}, "gamma", "Name one of the fitted tasks: a, b."),
+        ("cost", TableCost((40.0, 1000.0), (1.0, 2.0)), "cost, task 'a'", "from the shallowest fitted depth"),
+        ("cost", TableCost((0.0, 900.0), (1.0, 2.0)), "cost, task 'a'", "to its horizon"),
+        ("gamma", ThresholdLoss(0.9, 1.0, 1.0), "gamma, task 'a'", "State higher_is_better"),
     ],
 )
 def test_what_does_not_fit_the_tasks(make, argument, given, where, remedy):
@@ -97,3 +103,5 @@ def test_a_task_that_does_not_exist(make):
     made = plan(make.posterior())
     with pytest.raises(InputError, match="The tasks are: a"):
         made["b"]
+    with pytest.raises(InputError, match="'z' was set aside: one seed only"):
+        plan(make.posterior(set_aside=[("z", "one seed only")]))["z"]

@@ -8,7 +8,16 @@ import pytest
 from scipy import stats
 
 from bayes_prehoc import theory
-from bayes_prehoc.planning import REGIMES, Interval, LinearCost, TaskPlan, plan
+from bayes_prehoc.planning import (
+    REGIMES,
+    ConvexCost,
+    Interval,
+    LinearCost,
+    TableCost,
+    TaskPlan,
+    draws,
+    plan,
+)
 
 FIGURES = [field.name for field in dataclasses.fields(TaskPlan) if field.default is None]
 
@@ -29,7 +38,13 @@ def test_without_uncertainty_every_figure_is_the_closed_form(make, float64, hori
     assert task.gamma == pytest.approx(1.0 / cheap, rel=1e-9)  # a full run costs 1
     c_star = float(theory.optimal_depth(1e-3 * cheap, *shape))
     assert 30.0 < c_star < 1000.0
-    for depth in (task.c_star.median, task.c_star.lower, task.c_star.upper, task.best_depth, task.plug_in_depth):
+    for depth in (
+        task.c_star.median,
+        task.c_star.lower,
+        task.c_star.upper,
+        task.best_depth,
+        task.actions["plug_in"].depth,
+    ):
         assert depth == pytest.approx(c_star, rel=1e-8)
     assert task.rmse_cheap.median == pytest.approx(np.sqrt(cheap), rel=1e-9)
     assert task.rmse_final.median == pytest.approx(np.sqrt(l_int), rel=1e-9)  # L(c_T), or what stands in for it
@@ -147,6 +162,41 @@ def test_the_unit_of_the_cost_changes_no_depth(make):
     assert hours.best_depth_regret.expected == pytest.approx(30 * default.best_depth_regret.expected, rel=1e-6)
 
 
+def test_each_task_has_a_cost_of_its_own_where_that_is_stated(make):
+    posterior = make.posterior({"a": make.curve(100, 0.4), "b": make.curve(100, 0.4)})
+    table = TableCost((0.0, 100.0, 1000.0), (1.0, 2.0, 5.0), "GPU hour", 2.5, "EUR")
+    made = plan(posterior, cost={"a": table, "b": ConvexCost(1e-3, 500.0, fixed=0.1)}, gamma={"b": 4000.0})
+    a, b = made["a"], made["b"]
+    # Removing the whole risk at the cheap depth is worth what a run costs beyond being set up.
+    assert a.gamma * np.mean(draws.risk(posterior.curve("a"), [50.0])) == pytest.approx(2.5 * 4.0)
+    assert b.gamma == 4000.0
+    np.testing.assert_allclose(a.frontier.cost, 2.5 * np.interp(a.frontier.depths, table.depths, table.costs))
+    assert "measured at 3 depths" in made.assumptions["cost"] and "at 2.5 EUR (a)" in made.assumptions["cost"]
+    assert "growing with depth to the power 2" in made.assumptions["cost"]
+    assert "(EUR per squared accuracy) (a)" in made.assumptions["gamma"]
+    assert "4000 (full run per unit of squared error), stated (b)" in made.assumptions["gamma"]
+    json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_the_frontier_pairs_risk_with_cost(make):
+    curve = make.curve(300, 0.3, noise=1e-4)
+    found = plan(make.posterior({"a": curve}), cost=LinearCost(0.4, 2.0, "GPU hour"))["a"].frontier
+    assert found.depths[0] == 30.0 and found.depths[-1] == 1000.0
+    np.testing.assert_allclose(found.cost, 2.0 + 0.4 * found.depths)
+    risks = draws.risk(curve, found.depths)
+    np.testing.assert_allclose(found.expected, risks.mean(axis=0))
+    np.testing.assert_allclose(found.median, np.median(risks, axis=0))
+    np.testing.assert_allclose([found.lower, found.upper], np.quantile(risks, (0.05, 0.95), axis=0))
+    assert np.all(np.diff(found.expected) < 0) and np.all(np.diff(found.cost) > 0)
+
+
+def test_a_rule_of_a_hundred_steps_needs_steps(make):
+    estimates = (make.estimates("a"), make.estimates("b", depth_unit="epoch"))
+    made = plan(make.posterior({"a": make.curve(), "b": make.curve()}, estimates=estimates))
+    assert made["a"].actions["hundred_steps"].depth == 100.0 and "hundred_steps" not in made["b"].actions
+    assert made["a"].value_of_information == made["a"].actions["best_depth"].regret.expected
+
+
 def test_no_risk_is_worth_no_probing(make):
     made = plan(make.posterior({"a": make.curve(20, l_int=0.0, reducible=0.0)}))
     task = made["a"]
@@ -196,7 +246,20 @@ def test_a_verdict_between_observed_depths_stands_without_alpha(make):
     told, other = made["b"], made["a"]
     assert told.status == "not_identified" and told.answered and told.extrapolated == ()
     assert told.regimes == other.regimes and told.rmse_final == other.rmse_final and told.flips == other.flips
-    withheld = ("L_int", "alpha", "K", "c_star", "gamma", "best_depth", "gain", "p_gain", "plug_in_depth")
+    withheld = (
+        "L_int",
+        "alpha",
+        "K",
+        "c_star",
+        "gamma",
+        "best_depth",
+        "gain",
+        "p_gain",
+        "actions",
+        "frontier",
+        "value_of_information",
+        "boundaries",
+    )
     assert [name for name in withheld if getattr(told, name) is not None] == []
     assert set(told.cloud) == {"rmse_cheap", "rmse_final"} and told.curve is not None
 
@@ -273,7 +336,14 @@ def test_document_is_strict_and_complete(make):
         assert set(task[name]) == {"median", "lower", "upper"}
     assert set(task["best_depth_regret"]) == {"expected", "cvar"}
     assert len(task["points"]) == 4 and len(task["curve"]["depths"]) == 60 and "cloud" not in task
-    assert task["cost"] == {"per_unit": 0.001, "fixed": 0.0, "unit": "full run"}
+    assert task["cost"] == {
+        "form": "linear",
+        "per_unit": 0.001,
+        "fixed": 0.0,
+        "unit": "full run",
+        "price": None,
+        "currency": None,
+    }
 
 
 def test_every_assumption_is_told_with_its_numbers(make):

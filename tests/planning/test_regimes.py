@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bayes_prehoc.planning.regimes import REGIMES, Flip, flips, regime_probabilities
+from bayes_prehoc.planning import draws
+from bayes_prehoc.planning.regimes import REGIMES, Flip, boundaries, flips, regime_probabilities
 
 STATIC, DYNAMIC, NOISE = REGIMES
 
@@ -43,8 +44,8 @@ def test_a_risk_at_the_tolerance_is_tolerated():
 
 
 def test_without_uncertainty_the_verdict_flips_at_the_two_errors():
-    for draws in (1, 40):
-        found = flips(np.full(draws, 0.03), np.full(draws, 0.01))
+    for count in (1, 40):
+        found = flips(np.full(count, 0.03), np.full(count, 0.01))
         assert found == (Flip(0.01, NOISE, DYNAMIC), Flip(0.03, DYNAMIC, STATIC))
     assert flips(np.array([0.01]), np.array([0.01])) == (Flip(0.01, NOISE, STATIC),)
 
@@ -78,6 +79,32 @@ def test_monte_carlo_error_makes_no_flips():
         found = flips(cheap, final)
         assert len(found) == 2
         assert found[0].tolerance == pytest.approx(crossing, rel=0.05)
+
+
+@pytest.mark.parametrize("horizon", [1000.0, None])
+def test_regimes_meet_at_the_boundaries(make, horizon):
+    """On either side of each curve the rule itself says what the curve parts."""
+    curve, tolerance, c_cheap = make.curve(horizon=horizon), 0.05, 50.0
+    spread = make.curve(300, 0.3, horizon=horizon)
+    alike = make.curve(200, horizon=horizon)._replace(alpha=np.array([0.2, 1.4]).repeat(100))
+    found = boundaries(alike, tolerance, c_cheap)
+    assert found.alpha[0] == pytest.approx(0.2) and found.alpha[-1] == pytest.approx(1.4)
+    np.testing.assert_array_equal(found.static_lower, found.static_upper)
+    assert np.all(np.diff(found.static) < 0)  # c_cheap lies before c_0
+
+    def regime(l_int, alpha):
+        one = curve._replace(l_int=np.array([l_int]), alpha=np.array([alpha]))
+        cheap = draws.risk(one, [c_cheap])[0]
+        final = np.array([l_int]) if horizon is None else draws.risk(one, [horizon])[0]
+        return REGIMES[regime_probabilities(np.sqrt(cheap), np.sqrt(final), tolerance).argmax()]
+
+    for alpha, static in zip(found.alpha, found.static, strict=True):
+        assert 0.0 < static < found.noise
+        assert regime(static * (1 - 1e-9), alpha) == STATIC and regime(static * (1 + 1e-9), alpha) == DYNAMIC
+        assert regime(found.noise * (1 - 1e-9), alpha) == DYNAMIC and regime(found.noise * (1 + 1e-9), alpha) == NOISE
+    wide = boundaries(spread, tolerance, c_cheap)
+    assert np.all(wide.static_lower < wide.static) and np.all(wide.static < wide.static_upper)
+    assert (wide.alpha[0], wide.alpha[-1]) == pytest.approx(tuple(np.quantile(spread.alpha, (0.005, 0.995))))
 
 
 def test_the_regimes_that_the_terminal_prints_are_these():

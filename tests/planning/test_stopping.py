@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize
 
-from bayes_prehoc.planning import draws
-from bayes_prehoc.planning.stopping import optimal_stopping
+from bayes_prehoc.planning import ConvexCost, LinearCost, TableCost, draws
+from bayes_prehoc.planning.costs import Piece
+from bayes_prehoc.planning.stopping import FIXED_FRACTION, optimal_stopping
 
 GAMMA, PER_UNIT, C_MIN, HORIZON = 3000.0, 1e-3, 30.0, 1000.0
 
@@ -30,6 +31,14 @@ def all_told(curve, depth, gamma=GAMMA):
     return gamma * slow_risk(curve, depth) + PER_UNIT * depth
 
 
+def stopping(curve, gamma=GAMMA, cost=None, **options):
+    return optimal_stopping(curve, gamma, cost or LinearCost(PER_UNIT), C_MIN, HORIZON, **options)
+
+
+def regret(found, action):
+    return found.actions[action].regret
+
+
 def minimiser(function):
     found = optimize.minimize_scalar(function, bounds=(C_MIN, HORIZON), method="bounded", options={"xatol": 1e-8})
     return min((found.x, C_MIN, HORIZON), key=function)
@@ -47,16 +56,16 @@ def test_risk_is_the_envelope_in_float64(make, horizon, alpha):
 @pytest.mark.parametrize(("horizon", "alpha"), CURVES)
 def test_without_uncertainty_every_decision_is_the_closed_form(make, horizon, alpha):
     curve = make.curve(draws=3, horizon=horizon, alpha=alpha)
-    found = optimal_stopping(curve, GAMMA, PER_UNIT, C_MIN, HORIZON)
+    found = stopping(curve)
     slow = minimiser(lambda c: all_told(curve, c)[0])
     assert C_MIN < found.best_depth < HORIZON
     assert found.best_depth == pytest.approx(slow, rel=1e-5)
     np.testing.assert_allclose(found.c_star, found.best_depth, rtol=1e-9)
-    assert found.plug_in == pytest.approx(found.best_depth, rel=1e-9)
+    assert found.actions["plug_in"].depth == pytest.approx(found.best_depth, rel=1e-9)
     gain = all_told(curve, C_MIN)[0] - all_told(curve, slow)[0]
     np.testing.assert_allclose(found.gain, gain, rtol=1e-7)
-    for regret in (found.best_depth_regret, found.plug_in_regret):
-        assert regret == pytest.approx((0.0, 0.0), abs=1e-9)
+    for action in ("best_depth", "plug_in"):
+        assert regret(found, action) == pytest.approx((0.0, 0.0), abs=1e-9)
     assert (found.at_min, found.at_max) == (0.0, 0.0)
 
 
@@ -64,7 +73,7 @@ def test_without_uncertainty_every_decision_is_the_closed_form(make, horizon, al
 def test_decisions_under_uncertainty(make, horizon, alpha):
     curve = make.curve(draws=30, spread=0.7, horizon=horizon, alpha=alpha)
     curve = curve._replace(alpha=np.clip(curve.alpha, -0.95, 3.9))
-    found = optimal_stopping(curve, GAMMA, PER_UNIT, C_MIN, HORIZON)
+    found = stopping(curve, in_steps=True)
 
     def alone(i):
         return curve._replace(
@@ -77,11 +86,20 @@ def test_decisions_under_uncertainty(make, horizon, alpha):
 
     best = minimiser(lambda c: all_told(curve, c).mean())
     assert found.best_depth == pytest.approx(best, rel=1e-5)
-    for depth, regret in ((found.best_depth, found.best_depth_regret), (found.plug_in, found.plug_in_regret)):
+    fixed = {"fixed_fraction": FIXED_FRACTION * HORIZON, "hundred_steps": 100.0, "full_run": HORIZON}
+    for action, depth in fixed.items():
+        assert found.actions[action].depth == depth
+    for action in ("best_depth", "plug_in", *fixed):
+        depth, (expected, cvar) = found.actions[action]
         losses = np.sort(all_told(curve, depth) - least)
-        assert regret.expected == pytest.approx(losses.mean(), rel=1e-6)
-        assert regret.cvar == pytest.approx(losses[-3:].mean(), rel=1e-6)
-    assert found.best_depth_regret.expected < found.plug_in_regret.expected
+        assert expected == pytest.approx(losses.mean(), rel=1e-6)
+        assert cvar == pytest.approx(losses[-3:].mean(), rel=1e-6)
+        assert regret(found, "best_depth").expected <= expected
+    assert regret(found, "best_depth").expected < regret(found, "plug_in").expected
+    # Not probing pays for no depth and knows no more than the shallowest one tells.
+    none = np.sort(all_told(curve, C_MIN) - PER_UNIT * C_MIN - least)
+    assert found.actions["no_probe"].depth == 0.0
+    assert regret(found, "no_probe") == pytest.approx((none.mean(), none[-3:].mean()), rel=1e-6)
     np.testing.assert_allclose(found.gain, all_told(curve, C_MIN) - least, rtol=1e-6, atol=1e-9)
 
 
@@ -91,37 +109,98 @@ def test_the_plug_in_is_the_optimum_at_the_medians(make):
         name: np.median(getattr(curve, name), keepdims=True) for name in ("l_int", "reducible", "alpha", "onset")
     }
     expected = draws.optimum(curve._replace(**medians), PER_UNIT / GAMMA)[0]
-    assert optimal_stopping(curve, GAMMA, PER_UNIT, C_MIN, HORIZON).plug_in == pytest.approx(expected)
+    assert stopping(curve).actions["plug_in"].depth == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("gamma", "end", "at"), [(1e-6, C_MIN, "at_min"), (1e9, HORIZON, "at_max")])
 @pytest.mark.parametrize("horizon", [None, 1000.0])
 def test_mass_at_the_ends(make, gamma, end, at, horizon):
-    found = optimal_stopping(make.curve(50, 0.3, horizon), gamma, PER_UNIT, C_MIN, HORIZON)
+    found = stopping(make.curve(50, 0.3, horizon), gamma)
     assert getattr(found, at) == 1.0
-    assert found.best_depth == found.plug_in == end
+    assert found.best_depth == found.actions["plug_in"].depth == end
     np.testing.assert_array_equal(found.c_star, end)
-    assert found.best_depth_regret == (0.0, 0.0)
+    assert regret(found, "best_depth") == (0.0, 0.0)
 
 
 def test_mass_is_split_between_the_ends(make):
     curve = make.curve(2, reducible=np.array([1e-9, 10.0]))
-    found = optimal_stopping(curve, GAMMA, PER_UNIT, C_MIN, HORIZON)
+    found = stopping(curve)
     assert (found.at_min, found.at_max) == (0.5, 0.5)
     np.testing.assert_array_equal(found.c_star, [C_MIN, HORIZON])
     assert found.gain[0] == 0.0 and found.gain[1] > 0.0
 
 
 def test_an_error_without_a_price_is_worth_no_depth(make):
-    found = optimal_stopping(make.curve(4, 0.3), 0.0, PER_UNIT, C_MIN, HORIZON)
+    found = stopping(make.curve(4, 0.3), 0.0)
     assert found.best_depth == C_MIN and found.at_min == 1.0 and not found.gain.any()
 
 
 def test_price_and_cost_count_by_their_ratio(make):
     curve = make.curve(200, 0.5)
-    one = optimal_stopping(curve, GAMMA, PER_UNIT, C_MIN, HORIZON)
-    cents = optimal_stopping(curve, 100 * GAMMA, 100 * PER_UNIT, C_MIN, HORIZON)
+    one = stopping(curve)
+    cents = stopping(curve, 100 * GAMMA, LinearCost(100 * PER_UNIT))
     np.testing.assert_allclose(cents.c_star, one.c_star)
     assert cents.best_depth == pytest.approx(one.best_depth)
-    assert cents.best_depth_regret == pytest.approx(tuple(100 * r for r in one.best_depth_regret))
+    assert regret(cents, "best_depth") == pytest.approx(tuple(100 * r for r in regret(one, "best_depth")))
     np.testing.assert_allclose(cents.gain, 100 * one.gain)
+
+
+@pytest.mark.parametrize(("horizon", "alpha"), CURVES)
+def test_bisection_agrees_with_the_closed_form(make, horizon, alpha):
+    curve = make.curve(draws=50, spread=0.5, horizon=horizon, alpha=alpha)
+    curve = curve._replace(alpha=np.clip(curve.alpha, -0.95, 3.9))
+    closed = stopping(curve).c_star
+    assert np.mean((closed > C_MIN) & (closed < HORIZON)) > 0.5
+    np.testing.assert_allclose(draws.minima(curve, Piece(C_MIN, HORIZON, 0.0, PER_UNIT), GAMMA), closed, rtol=1e-9)
+
+
+COSTS = {
+    "convex": ConvexCost(3e-4, 250.0, 2.5, fixed=0.2),
+    "table": TableCost((0.0, 60.0, 150.0, 400.0, 1000.0), (0.1, 0.12, 0.35, 0.4, 1.6)),
+    "flat and steep": TableCost((20.0, 200.0, 200.1, 1000.0), (0.1, 0.1, 0.3, 0.3)),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("horizon", [1000.0, None])
+def test_costs_that_are_not_linear_against_every_depth(make, name, horizon):
+    cost, curve = COSTS[name], make.curve(draws=40, spread=0.6, horizon=horizon)
+    found = stopping(curve, cost=cost)
+    ends = np.array([piece.high for piece in cost.pieces(C_MIN, HORIZON)])
+    grid = np.unique(np.concatenate([np.geomspace(C_MIN, HORIZON, 40_001), ends]))
+    totals = GAMMA * draws.risk(curve, grid) + np.interp(grid, grid, cost.at(grid))
+    at_star = GAMMA * draws.risk(curve, found.c_star[:, None])[:, 0] + cost.at(found.c_star)
+    # The grid is a little coarser than the answer, never better.
+    np.testing.assert_allclose(at_star, totals.min(axis=1), rtol=1e-7)
+    assert np.all(at_star <= totals.min(axis=1) * (1 + 1e-12))
+    at_best = GAMMA * draws.risk(curve, [found.best_depth]).mean() + cost.at(found.best_depth)
+    assert at_best == pytest.approx(totals.mean(axis=0).min(), rel=1e-7)
+    assert at_best <= totals.mean(axis=0).min() * (1 + 1e-12)
+
+
+def test_a_table_of_a_straight_line_is_the_line(make):
+    curve = make.curve(draws=60, spread=0.5)
+    line = stopping(curve, cost=LinearCost(PER_UNIT, 0.5))
+    table = stopping(curve, cost=TableCost((0.0, 90.0, 333.0, 1000.0), (0.5, 0.59, 0.833, 1.5)))
+    np.testing.assert_allclose(table.c_star, line.c_star, rtol=1e-9)
+    assert table.best_depth == pytest.approx(line.best_depth, rel=1e-9)
+    assert regret(table, "no_probe") == pytest.approx(regret(line, "no_probe"), rel=1e-9)
+
+
+def test_a_probe_that_costs_more_to_set_up_than_it_saves_is_worse_than_none(make):
+    curve = make.curve(draws=60, spread=0.5)
+    cheap, dear = (stopping(curve, cost=LinearCost(PER_UNIT, fixed)) for fixed in (0.0, 5.0))
+    assert regret(cheap, "no_probe").expected > 0.0 > regret(dear, "no_probe").expected
+    assert regret(dear, "best_depth") == pytest.approx(regret(cheap, "best_depth"))
+    assert dear.best_depth == cheap.best_depth
+
+
+def test_the_value_of_perfect_information_is_what_knowing_the_curve_saves(make):
+    curve = make.curve(draws=200, spread=0.6)
+    cost = ConvexCost(5e-4, 400.0)
+    found = stopping(curve, cost=cost)
+    grid = np.geomspace(C_MIN, HORIZON, 4001)
+    totals = GAMMA * draws.risk(curve, grid) + cost.at(grid)
+    worth = totals.mean(axis=0).min() - totals.min(axis=1).mean()
+    assert regret(found, "best_depth").expected == pytest.approx(worth, rel=1e-4)
+    assert worth > 0.0

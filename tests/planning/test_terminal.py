@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bayes_prehoc._terminal import interval_text, plan_text
-from bayes_prehoc.planning import Interval, LinearCost, plan
+from bayes_prehoc._terminal import allocation_text, interval_text, plan_text
+from bayes_prehoc.planning import Interval, LinearCost, allocate, plan
 
 
 def many(make, **options):
@@ -38,6 +38,41 @@ def test_the_numbers_are_those_of_the_plan(make):
     assert "with noise" not in text  # unknown
 
 
+def test_what_other_depths_lose_is_told(make):
+    made = plan(make.posterior({"a": make.curve(300, 0.3)}), cost=LinearCost(0.4, 2.0, "h", 2.5, "EUR"))
+    text = plan_text(made)
+    (row,) = [line for line in text.splitlines() if line.startswith("a ")][2:]
+    for action in made["a"].actions.values():
+        assert f"{action.regret.expected:.1e}"[0] in row
+    assert len(row.split("(")) == 1 + len(made["a"].actions) and "in units of EUR" in text
+    for name in ("plug-in c*", "no probe", "10% of run", "100 steps", "full run"):
+        assert name in text
+
+
+def test_an_allocation(make):
+    posterior = make.posterior(
+        {"a": make.curve(60, 0.3), "b": make.curve(60, 0.3), "c": make.curve()}, statuses={"c": "not_identified"}
+    )
+    found = allocate(posterior, 0.4, groups={"one": ["b"]}, min_depth={"b": 900.0})
+    text = allocation_text(found)
+    assert max(map(len, text.splitlines())) <= 120
+    row = next(line for line in text.splitlines() if line.startswith("a "))
+    assert f"{found.table.loc['a', 'depth']:.0f}" in row
+    assert next(line for line in text.splitlines() if line.startswith("b ")).endswith(" -")
+    assert "not probed" in text and "Left out: c" in text and "0.400000 of 0.400000 full run" in text
+
+
+def test_the_actions_that_are_named_are_those_of_a_plan(make):
+    from bayes_prehoc import _terminal
+    from bayes_prehoc.planning.stopping import FIXED_FRACTION
+    from bayes_prehoc.report import page
+
+    actions = plan(make.posterior())["a"].actions
+    assert set(_terminal.ACTIONS) == set(page.ACTIONS) == set(actions)
+    for names in (_terminal.ACTIONS, page.ACTIONS):
+        assert names["fixed_fraction"].startswith(f"{FIXED_FRACTION:.0%} of")
+
+
 def test_marks(make):
     spread = plan_text(plan(make.posterior({"a": make.curve(50, 0.3, horizon=None)})))
     assert "S  spread reading" in spread and "X  extrapolated" in spread
@@ -50,7 +85,7 @@ def test_what_is_withheld_is_a_dash(make):
     unidentified = plan_text(
         plan(make.posterior({"a": make.curve(), "b": make.curve()}, statuses={"b": "not_identified"}))
     )
-    assert [line[:2] for line in unidentified.splitlines() if line[:2] in ("a ", "b ")] == ["a ", "b ", "a "]
+    assert [line[:2] for line in unidentified.splitlines() if line[:2] in ("a ", "b ")] == ["a ", "b ", "a ", "a "]
     row = next(line for line in unidentified.splitlines() if line.startswith("b "))
     assert row.split()[2:] == ["-"] * 6 + ["n"]
     failed = plan_text(plan(make.posterior({"a": make.curve()}, converged=False)))

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from bayes_prehoc.report.charts import decay_chart, depth_dots, depth_strip, phase_chart
+from bayes_prehoc.report.charts import decay_chart, depth_dots, depth_strip, frontier_chart, phase_chart
 from bayes_prehoc.report.charts.depths import DOTS
 from bayes_prehoc.report.charts.svg import LogScale, depth_label, element, risk_label, shorten
 
@@ -143,3 +143,19 @@ def test_the_strip_tells_median_interval_and_what_is_clipped(eight):
     (median,) = _numbers(chart, "circle", "cx")
     assert median[0] == pytest.approx(scale(task.c_star.median / task.horizon), abs=0.06)
     assert ">0.20<" in chart
+
+
+def test_the_frontier_pairs_cost_with_risk(eight):
+    task = eight["digits_slow"]
+    chart = frontier_chart(task, "f")
+    path = re.search(r'<path d="M([^"]*)" class="median dynamic"', chart)[1]
+    drawn = np.array([[float(v) for v in pair.split()] for pair in path.split("L")])
+    for axis, values in ((0, task.frontier.cost), (1, task.frontier.median)):
+        fit = np.polynomial.Polynomial.fit(np.log(values), drawn[:, axis], 1)
+        assert np.abs(fit(np.log(values)) - drawn[:, axis]).max() < 0.2
+    assert np.all(np.diff(drawn[:, 0]) > 0) and np.all(np.diff(drawn[:, 1]) > 0)  # down is more
+    # A full run costs 1, so that cost is depth over the horizon.
+    (mark,) = _numbers(chart, "circle", "cx")
+    costs = np.polynomial.Polynomial.fit(np.log(task.frontier.cost), drawn[:, 0], 1)
+    assert mark[0] == pytest.approx(costs(np.log(task.best_depth / task.horizon)), abs=0.3)
+    assert "cost (full run)" in chart and "best depth" in chart

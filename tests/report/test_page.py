@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 import pytest
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.planning import plan
+from bayes_prehoc.planning import LinearCost, plan
 from bayes_prehoc.report import write_report
 from bayes_prehoc.report.page import render_page
-from bayes_prehoc.report.text import probability
+from bayes_prehoc.report.text import number, probability
 from bayes_prehoc.risk.estimates import LeftOut
 
 from .conftest import HOSTILE, LONG, SUITE, MadeUpPosterior
@@ -222,8 +222,11 @@ def test_many_tasks_are_folded_and_sorted_by_regime(pages):
     made, content = pages["ninety_nine"]
     page = Page(content)
     assert "The other 87 tasks" in page.text
-    order = [r["task"] for r in page.rows if r["task"]]
-    assert len(order) == 99
+    rows = [r["task"] for r in page.rows if r["task"]]
+    # The table of tasks, and in the same order those that have regrets.
+    order, regretted = rows[:99], rows[99:]
+    assert len(set(order)) == 99
+    assert regretted == [task for task in order if made[task].actions is not None] and len(regretted) == 88
     regimes = [made[name].regime or "withheld" for name in order]
     ranks = ["static-sufficient", "dynamic-critical", "noise-dominant", "withheld"]
     assert regimes == sorted(regimes, key=ranks.index)
@@ -243,6 +246,22 @@ def test_the_same_plan_gives_the_same_bytes(pages, spread):
     assert render_page(made, compare=(spread,)) == content
 
 
+def test_what_other_depths_lose_stands_with_the_numbers_of_the_plan(eight):
+    content = render_page(eight)
+    rows = [r for r in Page(content).rows if r["task"] and len(r["cells"]) == 7]
+    assert {r["task"] for r in rows} == {t.task for t in eight.tasks}
+    for row in rows:
+        actions = eight[row["task"]].actions
+        order = ("best_depth", "plug_in", "no_probe", "fixed_fraction", "hundred_steps", "full_run")
+        for cell, name in zip(row["cells"][1:], order, strict=True):
+            regret = actions[name].regret
+            assert cell.replace(" ", "") == number(regret.expected, 2) + number(regret.cvar, 2)
+    assert content.count("against cost</title>") == len(eight.tasks)
+    assert "Expected regret in full runs" in content
+    money = plan(eight.posterior, tolerance=0.01, cost=LinearCost(0.4, unit="GPU hour", price=2.5, currency="EUR"))
+    assert "Expected regret in EUR," in render_page(money)
+
+
 def test_a_figure_that_an_odd_task_lacks_is_withheld(eight):
     lacking = dataclasses.replace(
         eight.tasks[0],
@@ -251,6 +270,8 @@ def test_a_figure_that_an_odd_task_lacks_is_withheld(eight):
         c_star_at_max=None,
         best_depth=None,
         best_depth_regret=None,
+        actions=None,
+        frontier=None,
         gain=None,
         p_gain=None,
         cloud={k: v for k, v in eight.tasks[0].cloud.items() if k != "c_star"},

@@ -107,8 +107,8 @@ class LogScale:
         return sparsest[:: -(-len(sparsest) // most)] if sparsest else list(_even_steps(self.low, self.high))
 
 
-def log_axes(x: LogScale, y: LogScale, height: float, unit: str, up: str) -> Iterable[Markup]:
-    """The axes of a chart against depth in a unit, with a grid across; `up` says what stands on the other one."""
+def log_axes(x: LogScale, y: LogScale, height: float, unit: str, up: str, across: str = "depth") -> Iterable[Markup]:
+    """The axes of a chart against depth, or what `across` names, in a unit; `up` says what stands on the other one."""
     left, right, bottom, top = x.start, x.end, y.start, y.end
     for value in y.ticks(6):
         level = y(value)
@@ -119,9 +119,9 @@ def log_axes(x: LogScale, y: LogScale, height: float, unit: str, up: str) -> Ite
         yield line(place, bottom, place, bottom + 4, "axis")
         yield text(place, bottom + 16, depth_label(value), "tick", "middle")
     yield line(left, bottom, right, bottom, "axis")
-    yield text((left + right) / 2, height - 5, f"depth ({unit})", "label", "middle")
-    across = (top + bottom) / 2
-    yield text(11.0, across, up, "label", "middle", transform=f"rotate(-90 11 {across:g})")
+    yield text((left + right) / 2, height - 5, f"{across} ({unit})", "label", "middle")
+    middle = (top + bottom) / 2
+    yield text(11.0, middle, up, "label", "middle", transform=f"rotate(-90 11 {middle:g})")
 
 
 def depth_label(value: float) -> str:
