@@ -19,16 +19,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bayes_prehoc.errors import InputError
     from bayes_prehoc.hierarchy import Posterior, fit, load_posterior
-    from bayes_prehoc.planning import LinearCost, Plan, load_plan, plan
+    from bayes_prehoc.planning import (
+        LinearCost,
+        Plan,
+        load_plan,
+        plan,
+        predict_new_task,
+        predict_outcome,
+        watch_decision,
+        watch_table,
+    )
     from bayes_prehoc.probes import Adapter, ProbeSpec, TextData, probe, suite
     from bayes_prehoc.report import write_report
     from bayes_prehoc.risk import RiskEstimates, estimate_risk
     from bayes_prehoc.runs import RunStore, Trajectories, read_runs
+    from bayes_prehoc.watching import Decision, WatchTable, load_watch_table
 
     __version__: str
 
 __all__ = [
     "Adapter",
+    "Decision",
     "InputError",
     "LinearCost",
     "Plan",
@@ -38,15 +49,21 @@ __all__ = [
     "RunStore",
     "TextData",
     "Trajectories",
+    "WatchTable",
     "__version__",
     "estimate_risk",
     "fit",
     "load_plan",
     "load_posterior",
+    "load_watch_table",
     "plan",
+    "predict_new_task",
+    "predict_outcome",
     "probe",
     "read_runs",
     "suite",
+    "watch_decision",
+    "watch_table",
     "write_report",
 ]
 
@@ -54,11 +71,21 @@ __all__ = [
 _PLACES = {
     "errors": ("InputError",),
     "hierarchy": ("Posterior", "fit", "load_posterior"),
-    "planning": ("LinearCost", "Plan", "load_plan", "plan"),
+    "planning": (
+        "LinearCost",
+        "Plan",
+        "load_plan",
+        "plan",
+        "predict_new_task",
+        "predict_outcome",
+        "watch_decision",
+        "watch_table",
+    ),
     "probes": ("Adapter", "ProbeSpec", "TextData", "probe", "suite"),
     "report": ("write_report",),
     "risk": ("RiskEstimates", "estimate_risk"),
     "runs": ("RunStore", "Trajectories", "read_runs"),
+    "watching": ("Decision", "WatchTable", "load_watch_table"),
 }
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     "errors",
     "_files",
     "_machine",
+    "watching",
     "theory",
     "runs",
     "risk",

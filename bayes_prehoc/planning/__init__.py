@@ -5,10 +5,28 @@ depth and the depth that minimises posterior expected risk plus cost, under assu
 """
 
 from bayes_prehoc.planning.costs import LinearCost
+from bayes_prehoc.planning.outcome import OutcomePrediction, predict_new_task, predict_outcome
 from bayes_prehoc.planning.planner import plan
 from bayes_prehoc.planning.regimes import REGIMES, Flip
 from bayes_prehoc.planning.results import Interval, Plan, RiskBand, TaskPlan
 from bayes_prehoc.planning.saved import load_plan
 from bayes_prehoc.planning.stopping import Regret
+from bayes_prehoc.planning.watch import watch_decision, watch_table
 
-__all__ = ["REGIMES", "Flip", "Interval", "LinearCost", "Plan", "Regret", "RiskBand", "TaskPlan", "load_plan", "plan"]
+__all__ = [
+    "REGIMES",
+    "Flip",
+    "Interval",
+    "LinearCost",
+    "OutcomePrediction",
+    "Plan",
+    "Regret",
+    "RiskBand",
+    "TaskPlan",
+    "load_plan",
+    "plan",
+    "predict_new_task",
+    "predict_outcome",
+    "watch_decision",
+    "watch_table",
+]

@@ -1,0 +1,383 @@
+r"""What a run will end at: R given its prefix, with an interval as wide as the decomposition of the risk says.
+
+.. math:: R \mid x^{(c)} \sim \hat R(x^{(c)}) + \sqrt{L(c) + E_c + V_{eval}} \; z , \qquad
+    L(c) = L_{int} + V_{opt}(c) ,
+
+with one L per posterior draw, so that not knowing the risk widens the interval too; z is standard normal. R-hat is the
+regression of `planning.prefix`, E_c what it errs by beyond L because few runs trained it (with n runs about L b / n:
+the bias that the conditional proxy removed tells b) and because values of this run are missing. V_eval is the noise of
+the outcome set, which R shows and an endless set would not.
+
+Branching's risk is given the state of a run, of which its metrics tell a part: there the risk is at least the
+conditional proxy of the same runs. A spread between runs is no risk: from `run_to_run` follows how finished runs
+differ, the same for every run whatever it has shown, and that is what is said.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize, special, stats
+
+from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
+from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
+from bayes_prehoc.hierarchy.posterior import RiskCurve
+from bayes_prehoc.planning import draws
+from bayes_prehoc.planning.prefix import complete_runs_of, prefix_predictor
+from bayes_prehoc.planning.results import Interval
+from bayes_prehoc.risk.conditional import MOST
+from bayes_prehoc.risk.estimate import estimate_risk
+from bayes_prehoc.runs.trajectories import Trajectories, metric_kind
+
+__all__ = [
+    "OutcomePrediction",
+    "Variance",
+    "converged_task",
+    "mixture_quantile",
+    "population_curve",
+    "predict_new_task",
+    "predict_outcome",
+    "reading",
+    "variance_before_looking",
+    "variance_of_outcome",
+]
+
+LEVEL = 0.9
+"""Of intervals."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Variance:
+    """Draws of the parts of Var(R | what is known), float64 arrays (S,), squared unit of the metric.
+
+    Attributes
+    ----------
+    intrinsic : L_int, which no trajectory tells
+    to_come : V_opt(c), which the rest of the run would tell
+    predictor : what the regression errs by beyond these
+    noise : of the outcome set; 0 where it is not asked for, or not known and then in the others
+    """
+
+    intrinsic: np.ndarray
+    to_come: np.ndarray
+    predictor: np.ndarray
+    noise: np.ndarray
+
+    @property
+    def total(self) -> Float[np.ndarray, " S"]:
+        """All of it."""
+        return self.intrinsic + self.to_come + self.predictor + self.noise
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OutcomePrediction:
+    """Predictive distribution of R: over posterior draws, a normal around one mean.
+
+    Attributes
+    ----------
+    task, metric, depth_unit, proxy : str
+    depth : float
+        Of the prefix that was used; 0: none.
+    mean : float
+    variance : Variance
+    flags : tuple of str
+        What a reader must know.
+    """
+
+    task: str
+    metric: str
+    depth_unit: str
+    proxy: str
+    depth: float
+    mean: float
+    variance: Variance
+    flags: tuple[str, ...] = ()
+
+    @property
+    def sd(self) -> float:
+        """Predictive standard deviation, in the metric's unit."""
+        return float(np.sqrt(self.variance.total.mean()))
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Central predictive interval.
+
+        Raises
+        ------
+        InputError
+            The level is not between 0 and 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise InputError(f"it is {level!r}", "level", "Give a number between 0 and 1, such as 0.9.")
+        low, high = (mixture_quantile(self.variance.total, p) for p in (0.5 - level / 2.0, 0.5 + level / 2.0))
+        return self.mean + low, self.mean + high
+
+    def probability_above(self, threshold: float) -> float:
+        """P(R > threshold)."""
+        return float(special.ndtr((self.mean - threshold) / np.sqrt(self.variance.total)).mean())
+
+    def to_dict(self) -> dict:
+        """JSON-ready: mean, sd, 90% interval and the parts of the variance with their intervals."""
+        lower, upper = self.interval()
+        told = {name: getattr(self, name) for name in ("task", "metric", "depth_unit", "proxy", "depth", "mean", "sd")}
+        parts = {f.name: dataclasses.asdict(Interval.of(getattr(self.variance, f.name)))
+                 for f in dataclasses.fields(self.variance)}  # fmt: skip
+        return told | {"lower": lower, "upper": upper, "variance": parts, "flags": list(self.flags)}
+
+
+def predict_outcome(
+    posterior, task: str, seen=None, *, runs: Trajectories | None = None, outcome_noise: bool = True
+) -> OutcomePrediction:
+    """R of a run of a task that was fitted, given what it has shown.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    task : str
+    seen : mapping from depth to value, or to a mapping from metric to value, optional
+        Evaluations of the run so far, at depths that the runs have too. A plain value is of the outcome's metric.
+        Default: a run of which nothing is known.
+    runs : Trajectories, optional
+        The runs that the task's risk was estimated from: they train the regression. Needed where `seen` is given.
+    outcome_noise : bool, optional
+        Predict R as an outcome set of the same size will show it (default), or as an endless one would.
+
+    Returns
+    -------
+    OutcomePrediction
+        From a `run_to_run` posterior it is that of any finished run: what is seen is checked and not used, and `flags`
+        says so.
+
+    Raises
+    ------
+    InputError
+        No such task, a fit that did not converge, runs that are missing or of other metrics, values that are infinite
+        (a run that diverged has no outcome), or a task that is not identified at a depth that was not fitted.
+    """
+    estimates = converged_task(posterior, task, "predict_outcome")
+    if posterior.proxy == "run_to_run":
+        return _of_finished_runs(posterior, estimates, outcome_noise)
+    if runs is None:
+        if seen:
+            raise InputError("runs is missing", "predict_outcome", "Give the runs that the task was fitted to.")
+        return _of_any_run(posterior, estimates, None, outcome_noise)
+    predictor = prefix_predictor(runs, task, estimates.metric, estimates.depths)
+    found = predictor.read({} if seen is None else seen)
+    if found.diverged:
+        raise InputError(f"a value of {task!r} is infinite", "seen", "A run that diverged has no outcome to predict.")
+    if found.look < 0:
+        unseen = _of_any_run(posterior, estimates, runs, outcome_noise)
+        return dataclasses.replace(unseen, flags=("no value of this run was used", *found.notes, *unseen.flags))
+    depth = float(predictor.depths[predictor.looks[found.look]])
+    variance = variance_of_outcome(posterior, runs, task, [depth], outcome_noise=outcome_noise)[0]
+    variance = dataclasses.replace(variance, predictor=variance.predictor + found.excess)
+    flags = (*found.notes, *reading(estimates, outcome_noise))
+    return OutcomePrediction(
+        task, estimates.metric, estimates.depth_unit, posterior.proxy, depth, found.mean, variance, flags
+    )
+
+
+def variance_of_outcome(
+    posterior, runs: Trajectories, task: str, depths, *, outcome_noise: bool = True
+) -> list[Variance]:
+    """Draws of Var(R | prefix) at each of some fitted depths, for a prefix without gaps."""
+    estimates = posterior.estimates[task]
+    curve = posterior.curve(task)
+    risk = draws.risk(curve, depths)
+    noise = _noise(curve, outcome_noise)
+    at = np.searchsorted(estimates.depths, np.asarray(depths) * (1.0 - 1e-9))
+    if posterior.proxy == "branching":
+        observed, bias = _as_prefixes_tell(runs, task, estimates.metric, depths, len(risk))
+        risk = np.maximum(risk, observed)
+    else:
+        bias = np.zeros(len(at)) if estimates.bias is None else estimates.bias[at]
+    # What four fifths of n runs leave open beyond the risk is L b / (0.8 n); all n leave the rest of it.
+    excess = MOST.training * np.maximum(bias, 0.0)
+    return [
+        Variance(curve.l_int, np.maximum(own - curve.l_int, 0.0), more * (own + _noise(curve, True)), noise)
+        for own, more in zip(risk.T, excess, strict=True)
+    ]
+
+
+def predict_new_task(
+    posterior, *, metric: str, mean: float, horizon: float, mean_sd: float = 0.0, scale: float | None = None,
+    depth_unit: str = "step", seed: int = 0,
+) -> OutcomePrediction:  # fmt: skip
+    """R of a run of a task that nobody has probed, from the population of the tasks that were fitted.
+
+    The population says how far runs scatter around the mean of their task, not what that mean is: it is the user's.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Of a fit, not of an update; of `conditional` or `branching`.
+    metric : str
+        Of a kind (accuracy, loss, other) that was fitted.
+    mean : float
+        Expected R of the task, in the metric's unit; `mean_sd` its standard error.
+    horizon : float
+    scale : float, optional
+        Outcome scale; default |mean|.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        A fit that did not converge, an update, a spread, a kind of metric that was not fitted, impossible numbers.
+    """
+    _check_converged(posterior, "predict_new_task")
+    if posterior.proxy == "run_to_run":
+        raise InputError("a spread between runs is no risk", "predict_new_task", "Fit conditional or branching.")
+    scale = abs(mean) if scale is None else scale
+    if not (np.isfinite(mean) and mean_sd >= 0.0 and scale > 0.0 and horizon > 0.0):
+        raise InputError(
+            f"mean, mean_sd, horizon and scale are {mean!r}, {mean_sd!r}, {horizon!r} and {scale!r}",
+            "predict_new_task",
+            "Give a finite mean, mean_sd of 0 or more, and a horizon and a scale greater than 0.",
+        )
+    curve = population_curve(posterior, metric, horizon, scale, seed)
+    risk = draws.risk(curve, [0.0])[:, 0]
+    variance = Variance(curve.l_int, risk - curve.l_int, np.full_like(risk, mean_sd**2), np.zeros_like(risk))
+    flags = (
+        "the mean is the user's; how far runs scatter around it is the population's of the fitted tasks",
+        "the risk before the first step is extrapolated from the depths that were fitted",
+    )
+    return OutcomePrediction("new task", metric, depth_unit, posterior.proxy, 0.0, float(mean), variance, flags)
+
+
+def population_curve(posterior, metric: str, horizon: float, scale: float, seed: int) -> RiskCurve:
+    """Draws of the risk curve of a task that nobody has probed: latents from each draw of the population."""
+    group = posterior.draws["posterior"]
+    if "tau" not in group:
+        raise InputError("an update has no draws of the population", "posterior", "Give the fit that it was made from.")
+    kind, kinds = metric_kind(metric), list(group["metric_kind"].values)
+    if kind not in kinds:
+        raise InputError(f"no task of the kind {kind!r} was fitted", "metric", f"There are {', '.join(kinds)}.")
+
+    def flat(name):
+        values = np.asarray(group[name].values, np.float64)
+        return values.reshape(-1, *values.shape[2:])
+
+    mean = np.stack([flat("mu_level")[:, kinds.index(kind)], flat("mu_share"), flat("mu_rate")], axis=1)
+    tau, corr = flat("tau"), flat("corr")
+    # Rounding may leave a correlation matrix that is all but singular not quite positive definite.
+    factor = tau[:, :, None] * np.linalg.cholesky((corr + 1e-6 * np.eye(3)) / (1.0 + 1e-6))
+    white = np.random.default_rng(seed).normal(size=mean.shape)
+    level, share, rate = (mean + np.einsum("sij,sj->si", factor, white)).T
+    u0 = np.exp(level) * scale**2
+    return RiskCurve(
+        l_int=u0 / (1.0 + np.exp(-share)),
+        reducible=u0 / (1.0 + np.exp(share)),
+        reference=REFERENCE_DEPTH * horizon,
+        alpha=np.asarray(alpha_of_rate(rate, posterior.proxy), np.float64),
+        onset=np.exp(flat("log_onset")) * horizon,
+        horizon=None if posterior.proxy == "run_to_run" else horizon,
+        noise=None,
+    )
+
+
+def mixture_quantile(variance: Float[np.ndarray, " S"], p: float) -> float:
+    """Quantile of the equal mixture of normals with mean 0 and these variances."""
+    sd = np.sqrt(variance)
+    if not sd.max() > 0.0:
+        return 0.0
+    z = special.ndtri(p)
+    low, high = sorted((z * sd.min(), z * sd.max()))
+    if not high > low:
+        return float(low)
+    return float(optimize.brentq(lambda x: special.ndtr(x / np.maximum(sd, 1e-300)).mean() - p, low, high, xtol=1e-12))
+
+
+def converged_task(posterior, task: str, where: str):
+    """Estimates of a task of a posterior that may be believed.
+
+    Raises
+    ------
+    InputError
+        No such task, or a fit that did not pass its gate.
+    """
+    _check_converged(posterior, where)
+    return posterior.estimates[task]
+
+
+def _check_converged(posterior, where):
+    if not posterior.converged:
+        raise InputError("the posterior did not pass its gate", where, "See its checks(), and fit again.")
+
+
+def _of_finished_runs(posterior, estimates, outcome_noise):
+    """From a spread: how the ends of runs differ."""
+    spread = posterior.predict_risk(estimates.task, [estimates.horizon])[:, 0]
+    none = np.zeros_like(spread)
+    flags = ["a spread between runs is no risk: this is any finished run's, whatever this one has shown"]
+    if estimates.depths[-1] < estimates.horizon:
+        flags.append(f"extrapolated: the spread was fitted up to {estimates.depths[-1]:g}")
+    if not outcome_noise:
+        flags.append("the outcome set's noise is part of a spread, and in it")
+    variance = Variance(none, spread, spread / estimates.n_runs, none)
+    return _unseen(estimates, posterior.proxy, variance, (*flags, *estimates.flags))
+
+
+def _of_any_run(posterior, estimates, runs, outcome_noise):
+    """A run of which nothing is known."""
+    curve = posterior.curve(estimates.task)
+    flags = ()
+    if runs is not None:
+        variance = variance_before_looking(posterior, runs, estimates.task, outcome_noise=outcome_noise)
+    elif posterior.status(estimates.task) == "ok":
+        risk, noise = draws.risk(curve, [0.0])[:, 0], _noise(curve, outcome_noise)
+        variance = Variance(curve.l_int, risk - curve.l_int, (risk + _noise(curve, True)) / estimates.n_runs, noise)
+        flags = ("the risk before the first step is extrapolated from the depths that were fitted",)
+    else:
+        raise InputError(
+            "what is left open before the first step is not identified",
+            f"predict_outcome, task {estimates.task!r}",
+            "Give the task's runs, which show it.",
+        )
+    return _unseen(estimates, posterior.proxy, variance, (*flags, *reading(estimates, outcome_noise)))
+
+
+def variance_before_looking(posterior, runs: Trajectories, task: str, *, outcome_noise: bool = True) -> Variance:
+    """Var(R) of a run of which nothing is known, as the outcomes of the n runs tell: s^2 (n - 1) / chi^2."""
+    curve = posterior.curve(task)
+    outcome = complete_runs_of(runs, task, posterior.estimates[task].metric).outcome
+    total = outcome.var(ddof=1) / _mean_squares(len(outcome) - 1.0, len(curve.l_int))
+    intrinsic = np.minimum(curve.l_int, total)
+    noise = np.minimum(_noise(curve, True), total - intrinsic)
+    to_come = total - intrinsic - noise
+    return Variance(intrinsic, to_come, total / len(outcome), noise if outcome_noise else np.zeros_like(noise))
+
+
+def _as_prefixes_tell(runs, task, metric, depths, count):
+    """The conditional proxy of a task's runs at some depths: its risk in so many draws (S, D), and its bias (D,)."""
+    own = Trajectories((runs[task],))
+    found = estimate_risk(own, proxy="conditional", metric=metric)[task]
+    logs = np.log(found.depths)
+    risk, nu, bias = (np.interp(np.log(depths), logs, own) for own in (np.log(found.risk), found.nu, found.bias))
+    return np.stack([np.exp(r) / _mean_squares(v, count) for r, v in zip(risk, nu, strict=True)], axis=1), bias
+
+
+def _mean_squares(nu: float, count: int):
+    """So many draws of chi-square over nu, spread evenly over its distribution, in an order of their own."""
+    even = stats.chi2.ppf((np.arange(count) + 0.5) / count, nu) / nu
+    return np.random.default_rng(0).permutation(even)
+
+
+def _noise(curve, asked):
+    return np.zeros_like(curve.l_int) if curve.noise is None or not asked else np.asarray(curve.noise)
+
+
+def reading(estimates, outcome_noise: bool) -> tuple[str, ...]:
+    """What a reader of a prediction must know of the estimates behind it."""
+    flags = []
+    if not estimates.has_noise and not outcome_noise:
+        flags.append("the outcome set's noise is not known, and part of what is left open")
+    if estimates.outcome_stands_in:
+        flags.append("the last value of the trajectory stands in for R")
+    return (*flags, *estimates.flags)
+
+
+def _unseen(estimates, proxy, variance, flags):
+    return OutcomePrediction(
+        estimates.task, estimates.metric, estimates.depth_unit, proxy, 0.0, estimates.outcome_mean, variance, flags
+    )
