@@ -1,9 +1,10 @@
 r"""What a run will end at: R given its prefix, with an interval as wide as the decomposition of the risk says.
 
-.. math:: R \mid x^{(c)} \sim \hat R(x^{(c)}) + \sqrt{L(c) + E_c + V_{eval}} \; z , \qquad
+.. math:: R \mid x^{(c)} \sim \hat R(x^{(c)}) + \sqrt{L(c) + E_c + V_{eval}} \; e , \qquad
     L(c) = L_{int} + V_{opt}(c) ,
 
-with one L per posterior draw, so that not knowing the risk widens the interval too; z is standard normal. R-hat is the
+with one L per posterior draw, so that not knowing the risk widens the interval too; e has variance one and the shape of
+the runs' own prediction errors at that depth (`planning.shape`), normal where there are no runs. R-hat is the
 regression of `planning.prefix`, E_c what it errs by beyond L because few runs trained it (with n runs about L b / n:
 the bias that the conditional proxy removed tells b) and because values of this run are missing. V_eval is the noise of
 the outcome set, which R shows and an endless set would not.
@@ -17,15 +18,16 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize, special, stats
+from scipy import stats
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
 from bayes_prehoc.hierarchy.posterior import RiskCurve
 from bayes_prehoc.planning import draws
-from bayes_prehoc.planning.prefix import complete_runs_of, prefix_predictor
+from bayes_prehoc.planning.prefix import complete_runs_of, trained_predictor
 from bayes_prehoc.planning.results import Interval
+from bayes_prehoc.planning.shape import NORMAL, ErrorShape, mixture_quantile
 from bayes_prehoc.risk.conditional import MOST
 from bayes_prehoc.risk.estimate import estimate_risk
 from bayes_prehoc.runs.trajectories import Trajectories, metric_kind
@@ -34,7 +36,6 @@ __all__ = [
     "OutcomePrediction",
     "Variance",
     "converged_task",
-    "mixture_quantile",
     "population_curve",
     "predict_new_task",
     "predict_outcome",
@@ -72,7 +73,7 @@ class Variance:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OutcomePrediction:
-    """Predictive distribution of R: over posterior draws, a normal around one mean.
+    """Predictive distribution of R: one mean and shape, with a variance for each posterior draw.
 
     Attributes
     ----------
@@ -81,6 +82,7 @@ class OutcomePrediction:
         Of the prefix that was used; 0: none.
     mean : float
     variance : Variance
+    shape : ErrorShape
     flags : tuple of str
         What a reader must know.
     """
@@ -92,6 +94,7 @@ class OutcomePrediction:
     depth: float
     mean: float
     variance: Variance
+    shape: ErrorShape = NORMAL
     flags: tuple[str, ...] = ()
 
     @property
@@ -109,12 +112,14 @@ class OutcomePrediction:
         """
         if not 0.0 < level < 1.0:
             raise InputError(f"it is {level!r}", "level", "Give a number between 0 and 1, such as 0.9.")
-        low, high = (mixture_quantile(self.variance.total, p) for p in (0.5 - level / 2.0, 0.5 + level / 2.0))
+        low, high = (
+            mixture_quantile(self.variance.total, p, self.shape) for p in (0.5 - level / 2.0, 0.5 + level / 2.0)
+        )
         return self.mean + low, self.mean + high
 
     def probability_above(self, threshold: float) -> float:
         """P(R > threshold)."""
-        return float(special.ndtr((self.mean - threshold) / np.sqrt(self.variance.total)).mean())
+        return float(1.0 - self.shape.cdf((threshold - self.mean) / np.sqrt(self.variance.total)).mean())
 
     def to_dict(self) -> dict:
         """JSON-ready: mean, sd, 90% interval and the parts of the variance with their intervals."""
@@ -161,7 +166,7 @@ def predict_outcome(
         if seen:
             raise InputError("runs is missing", "predict_outcome", "Give the runs that the task was fitted to.")
         return _of_any_run(posterior, estimates, None, outcome_noise)
-    predictor = prefix_predictor(runs, task, estimates.metric, estimates.depths)
+    predictor, errors = trained_predictor(runs, task, estimates.metric, estimates.depths)
     found = predictor.read({} if seen is None else seen)
     if found.diverged:
         raise InputError(f"a value of {task!r} is infinite", "seen", "A run that diverged has no outcome to predict.")
@@ -171,10 +176,10 @@ def predict_outcome(
     depth = float(predictor.depths[predictor.looks[found.look]])
     variance = variance_of_outcome(posterior, runs, task, [depth], outcome_noise=outcome_noise)[0]
     variance = dataclasses.replace(variance, predictor=variance.predictor + found.excess)
+    shape = ErrorShape.of(errors[found.look + 1])
     flags = (*found.notes, *reading(estimates, outcome_noise))
-    return OutcomePrediction(
-        task, estimates.metric, estimates.depth_unit, posterior.proxy, depth, found.mean, variance, flags
-    )
+    about = task, estimates.metric, estimates.depth_unit, posterior.proxy
+    return OutcomePrediction(*about, depth, found.mean, variance, shape, flags)
 
 
 def variance_of_outcome(
@@ -242,7 +247,7 @@ def predict_new_task(
         "the mean is the user's; how far runs scatter around it is the population's of the fitted tasks",
         "the risk before the first step is extrapolated from the depths that were fitted",
     )
-    return OutcomePrediction("new task", metric, depth_unit, posterior.proxy, 0.0, float(mean), variance, flags)
+    return OutcomePrediction("new task", metric, depth_unit, posterior.proxy, 0.0, float(mean), variance, NORMAL, flags)
 
 
 def population_curve(posterior, metric: str, horizon: float, scale: float, seed: int) -> RiskCurve:
@@ -274,18 +279,6 @@ def population_curve(posterior, metric: str, horizon: float, scale: float, seed:
         horizon=None if posterior.proxy == "run_to_run" else horizon,
         noise=None,
     )
-
-
-def mixture_quantile(variance: Float[np.ndarray, " S"], p: float) -> float:
-    """Quantile of the equal mixture of normals with mean 0 and these variances."""
-    sd = np.sqrt(variance)
-    if not sd.max() > 0.0:
-        return 0.0
-    z = special.ndtri(p)
-    low, high = sorted((z * sd.min(), z * sd.max()))
-    if not high > low:
-        return float(low)
-    return float(optimize.brentq(lambda x: special.ndtr(x / np.maximum(sd, 1e-300)).mean() - p, low, high, xtol=1e-12))
 
 
 def converged_task(posterior, task: str, where: str):
@@ -379,5 +372,13 @@ def reading(estimates, outcome_noise: bool) -> tuple[str, ...]:
 
 def _unseen(estimates, proxy, variance, flags):
     return OutcomePrediction(
-        estimates.task, estimates.metric, estimates.depth_unit, proxy, 0.0, estimates.outcome_mean, variance, flags
+        estimates.task,
+        estimates.metric,
+        estimates.depth_unit,
+        proxy,
+        0.0,
+        estimates.outcome_mean,
+        variance,
+        NORMAL,
+        flags,
     )

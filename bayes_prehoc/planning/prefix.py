@@ -10,6 +10,7 @@ all that is kept.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -21,12 +22,26 @@ from bayes_prehoc.risk.observed import PrefixTable
 from bayes_prehoc.runs.trajectories import Trajectories
 from bayes_prehoc.watching import PrefixPredictor
 
-__all__ = ["complete_runs_of", "prefix_predictor"]
+__all__ = ["Trained", "complete_runs_of", "trained_predictor"]
 
 FITTED = "Give the complete runs that the task's risk was estimated from."
 
 
-def prefix_predictor(runs: Trajectories, task: str, metric: str, depths: Float[np.ndarray, " D"]) -> PrefixPredictor:
+class Trained(NamedTuple):
+    """A predictor, and the errors it makes of runs that it was not trained on.
+
+    Attributes
+    ----------
+    predictor : PrefixPredictor
+    errors : array (K + 1, n)
+        R less its prediction from the other runs: from their mean, then at each look.
+    """
+
+    predictor: PrefixPredictor
+    errors: Float[np.ndarray, "K n"]
+
+
+def trained_predictor(runs: Trajectories, task: str, metric: str, depths: Float[np.ndarray, " D"]) -> Trained:
     """Train on a task's complete runs.
 
     Parameters
@@ -52,16 +67,18 @@ def prefix_predictor(runs: Trajectories, task: str, metric: str, depths: Float[n
     values = table.values[[recorded.index(own) for own in metrics]]
     fits = [_weights(values[:, :, : look + 1], table.outcome) for look in looks]
     weights = np.zeros((len(looks), len(metrics), len(table.depths)))
-    for row, (_, found) in enumerate(fits):
+    for row, (_, found, _) in enumerate(fits):
         weights[row, :, : found.shape[1]] = found
+    n = len(table.outcome)
+    alone = (table.outcome - table.outcome.mean()) * n / (n - 1.0)
     low, high = table.outcome.min(), table.outcome.max()
     slack = WIDENED * (high - low)
-    flat = values.transpose(1, 0, 2).reshape(len(table.outcome), -1)
-    return PrefixPredictor(
+    flat = values.transpose(1, 0, 2).reshape(n, -1)
+    predictor = PrefixPredictor(
         metrics=tuple(metrics),
         depths=table.depths,
         looks=looks,
-        intercept=np.array([intercept for intercept, _ in fits]),
+        intercept=np.array([intercept for intercept, *_ in fits]),
         weights=weights,
         average=values.mean(axis=1),
         covariance=np.atleast_2d(np.cov(flat.T)),
@@ -69,6 +86,7 @@ def prefix_predictor(runs: Trajectories, task: str, metric: str, depths: Float[n
         highest=float(high + slack),
         outcome_mean=float(table.outcome.mean()),
     )
+    return Trained(predictor, np.stack([alone, *(errors for *_, errors in fits)]))
 
 
 def complete_runs_of(runs: Trajectories, task: str, metric: str) -> PrefixTable:
@@ -96,7 +114,7 @@ def complete_runs_of(runs: Trajectories, task: str, metric: str) -> PrefixTable:
 
 
 def _weights(values: Float[np.ndarray, "M n J"], outcome: Float[np.ndarray, " n"]):
-    """Intercept, and weights (M, J) of the values, for prefixes that end at the last of the depths."""
+    """For prefixes that end at the last depth: intercept, weights of the values (M, J), leave-one-out errors (n,)."""
     metrics, n, depths = values.shape
     rounding = 1e-12 * np.abs(values).max(axis=(1, 2), initial=0.0)[:, None]
     parts = [values[:, :, -1:], np.diff(values, axis=2)]
@@ -110,7 +128,7 @@ def _weights(values: Float[np.ndarray, "M n J"], outcome: Float[np.ndarray, " n"
     ]
     sizes = [np.sum(own**2) / n for own in features]
     features = [own / np.sqrt(size) if size > 0.0 else own for own, size in zip(features, sizes, strict=True)]
-    dual, mix = _best_dual([own @ own.T for own in features], outcome - outcome.mean())
+    dual, mix, errors = _best_dual([own @ own.T for own in features], outcome - outcome.mean())
     found = []
     for share, own, scale, size in zip((1.0 - mix, mix), features, scales, sizes, strict=True):
         unit = np.sqrt(size) if size > 0.0 else 1.0
@@ -123,22 +141,23 @@ def _weights(values: Float[np.ndarray, "M n J"], outcome: Float[np.ndarray, " n"
     weights[:, -1:] += last
     weights[:, 1:] += increments
     weights[:, :-1] -= increments
-    return intercept, weights
+    return intercept, weights, errors
 
 
 def _best_dual(kernels, target):
-    """Coefficients of the runs (n,), and the mix, with the least leave-one-out error; the target's mean is 0."""
+    """Coefficients of the runs, the mix, and the errors (n,), where these are least; the target's mean is 0."""
     n = len(target)
     penalties = np.array(PENALTIES)[:, None]
-    best = (np.inf, None, 0.0)
+    best, least = None, np.inf
     for mix in MIXES:
         values, vectors = np.linalg.eigh((1.0 - mix) * kernels[0] + mix * kernels[1])
         shrunk = 1.0 / (np.maximum(values, 0.0)[None, :] + penalties)
         dual = (shrunk * (vectors.T @ target)) @ vectors.T
         # Exact for an intercept without penalty, which takes 1 / n of the leverage.
         diagonal = shrunk @ (vectors**2).T - 1.0 / (n * penalties)
-        score = ((dual / np.maximum(diagonal, np.finfo(float).tiny)) ** 2).sum(axis=1)
+        left_out = dual / np.maximum(diagonal, np.finfo(float).tiny)
+        score = (left_out**2).sum(axis=1)
         row = int(np.argmin(score))
-        if score[row] < best[0]:
-            best = (score[row], dual[row], mix)
-    return best[1], best[2]
+        if score[row] < least:
+            best, least = (dual[row], mix, left_out[row]), score[row]
+    return best

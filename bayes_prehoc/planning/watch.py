@@ -4,31 +4,31 @@ A run is worth W if R ends on the right side of a threshold, and nothing if not.
 expected R over the threshold, one may stop, finish without a further look, or pay for the way to a later look l,
 
 .. math:: V_k(x) = \max\{0, \; W P_k(x) - C_k, \; \max_l \; E[V_l(x')] - (C_k - C_l) - e\}, \qquad
-    x' \sim x + \sqrt{\tau_k^2 - \tau_l^2} \; z ,
+    x' \sim x + \sqrt{\tau_k^2 - \tau_l^2} \; e_{kl} ,
 
 C_k what the rest of the run costs, e what a look costs, tau_k^2 = Var(R given the prefix at k), P_k(x) the chance that
 R ends right. That the expectation of R moves by tau_k^2 - tau_l^2 until then is the law of total variance: what is
 still to come shows by and by. Both expectations are over the posterior draws of tau too; what a single run tells of
-them is next to nothing, and left out. Solved backwards on an even grid of margins, V linear in between, for which the
-expectation over a normal is exact.
+them is next to nothing, and left out. e_kl and what P_k is made of have variance one and the shapes of what the runs'
+own predictions and errors did there (`planning.shape`). Solved backwards on an even grid of margins, V linear in
+between, for which the expectation is a sum.
 
 Source: Chow, Robbins and Siegmund 1971 (optimal stopping by backward induction).
 """
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning.costs import LinearCost, positive
 from bayes_prehoc.planning.outcome import (
     converged_task,
-    mixture_quantile,
     reading,
     variance_before_looking,
     variance_of_outcome,
 )
-from bayes_prehoc.planning.prefix import prefix_predictor
+from bayes_prehoc.planning.prefix import trained_predictor
+from bayes_prehoc.planning.shape import NORMAL, ErrorShape, mixture_quantile
 from bayes_prehoc.runs.trajectories import Trajectories
 from bayes_prehoc.watching import DECIDED, STOP, Decision, WatchTable
 
@@ -130,7 +130,7 @@ def watch_table(
     look_cost = LOOK_SHARE * full if look_cost is None else _finite(look_cost, "look_cost")
     if look_cost < 0.0:
         raise InputError(f"it is {look_cost!r}", "look_cost", "Give 0 or more, in the cost's unit.")
-    predictor = prefix_predictor(runs, task, estimates.metric, estimates.depths)
+    predictor, errors = trained_predictor(runs, task, estimates.metric, estimates.depths)
     depths = predictor.depths[predictor.looks]
     parts = [
         variance_before_looking(posterior, runs, task, outcome_noise=outcome_noise),
@@ -143,14 +143,17 @@ def watch_table(
     remaining = full - cost.at(np.append(0.0, depths))
     reach = SPAN * float(np.sqrt(np.quantile(variance[0], 0.9)))
     margins = np.linspace(-reach, reach, GRID)
-    action, p_above, best = best_actions(margins, variance, remaining, worth, look_cost)
+    higher_is_better = _direction(estimates)
+    good = errors if higher_is_better else -errors
+    action, p_above, best = best_actions(margins, variance, remaining, worth, look_cost, good)
+    shapes = [ErrorShape.of(own) for own in errors]
     return WatchTable(
         task=task,
         metric=estimates.metric,
         depth_unit=estimates.depth_unit,
         proxy=posterior.proxy,
         horizon=float(estimates.horizon),
-        higher_is_better=_direction(estimates),
+        higher_is_better=higher_is_better,
         threshold=threshold,
         worth=worth,
         cost_unit=cost.unit,
@@ -161,8 +164,8 @@ def watch_table(
         action=action,
         p_above=p_above,
         best=best,
-        lower=np.array([mixture_quantile(own, 0.05) for own in variance]),
-        upper=np.array([mixture_quantile(own, 0.95) for own in variance]),
+        lower=np.array([mixture_quantile(own, 0.05, shape) for own, shape in zip(variance, shapes, strict=True)]),
+        upper=np.array([mixture_quantile(own, 0.95, shape) for own, shape in zip(variance, shapes, strict=True)]),
         variance=variance.mean(axis=1),
         flags=reading(estimates, outcome_noise),
     )
@@ -174,6 +177,7 @@ def best_actions(
     remaining: Float[np.ndarray, " K"],
     worth: float,
     look_cost: float,
+    errors: Float[np.ndarray, "K n"] | None = None,
 ):
     """Backward induction over K looks, the first of them the present.
 
@@ -182,6 +186,7 @@ def best_actions(
     margins : evenly spaced
     variance : tau^2 at each look and draw, not increasing along looks
     remaining : what the rest of the run costs at each look
+    errors : R less its prediction of n runs at each look, positive where that is good; None: normal
 
     Returns
     -------
@@ -191,14 +196,16 @@ def best_actions(
         Chance that R ends right, and V.
     """
     looks, step = len(variance), margins[1] - margins[0]
-    p_above = np.stack([_chance(margins, own) for own in variance])
+    shapes = [NORMAL] * looks if errors is None else [ErrorShape.of(own) for own in errors]
+    p_above = np.stack([_chance(margins, own, shape) for own, shape in zip(variance, shapes, strict=True)])
     action = np.full((looks, len(margins)), DECIDED)
     value = np.zeros(action.shape)
     for k in reversed(range(looks)):
         best = worth * p_above[k] - remaining[k]
         for later in range(k + 1, looks):
             sd = np.sqrt(variance[k] - variance[later])
-            watched = _expected(value[later], sd / step) - (remaining[k] - remaining[later]) - look_cost
+            moves = NORMAL if errors is None else ErrorShape.of(errors[k] - errors[later])
+            watched = _expected(value[later], sd / step, moves) - (remaining[k] - remaining[later]) - look_cost
             action[k] = np.where(watched > best, later - 1, action[k])
             best = np.maximum(best, watched)
         action[k] = np.where(best > 0.0, action[k], STOP)
@@ -206,21 +213,20 @@ def best_actions(
     return action, p_above, value
 
 
-def _chance(margins, variance):
+def _chance(margins, variance, shape):
     """Mean over draws of P(R ends right); where nothing is open it is a step."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        score = margins[:, None] / np.sqrt(variance)[None, :]
-    return special.ndtr(np.where(np.isnan(score), 0.0, score)).mean(axis=1)
+    sd = np.maximum(np.sqrt(variance), 1e-12 * margins[-1])
+    return 1.0 - shape.cdf(-margins[:, None] / sd[None, :]).mean(axis=1)
 
 
-def _expected(value, sd):
-    """E[V(x + sd z)] over draws of sd (S,), in steps of the grid, V linear between its points and level beyond them."""
+def _expected(value, sd, shape):
+    """E[V(x + sd e)] over draws of sd (S,), in steps of the grid, V linear between its points and level beyond them."""
     half = len(value) - 1
     at = np.arange(-half - 1, half + 2, dtype=float)[None, :]
     sd = np.maximum(sd, 1e-9)[:, None]
-    # E max(at - sd z, 0), whose second difference is the weight of a point in linear interpolation.
-    ramp = (at * special.ndtr(at / sd) + sd * np.exp(-0.5 * (at / sd) ** 2) / np.sqrt(2.0 * np.pi)).mean(axis=0)
-    return np.convolve(np.pad(value, half, mode="edge"), np.diff(ramp, 2), mode="valid")
+    # E max(at - sd e, 0), whose second difference is the weight of a point in linear interpolation.
+    weights = np.diff((sd * shape.ramp(at / sd)).mean(axis=0), 2)
+    return np.correlate(np.pad(value, half, mode="edge"), weights, mode="valid")
 
 
 def _direction(estimates) -> bool:

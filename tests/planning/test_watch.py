@@ -10,7 +10,9 @@ from scipy import integrate, special, stats
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning.costs import LinearCost
 from bayes_prehoc.planning.watch import best_actions, watch_decision, watch_table
+from bayes_prehoc.risk.estimate import estimate_risk
 from bayes_prehoc.risk.estimates import RiskEstimates
+from bayes_prehoc.risk.laboratory import with_failures
 from bayes_prehoc.runs.trajectories import Trajectories
 from bayes_prehoc.watching import DECIDED, STOP, WatchTable, load_watch_table
 
@@ -45,7 +47,7 @@ def test_with_one_look_to_come_the_value_is_that_of_quadrature():
         assert value[0, place] == pytest.approx(max(watched, finished, 0.0), abs=2e-4)
         best = int(np.argmax([0.0, finished, watched]))
         assert action[0, place] == (STOP, DECIDED, 0)[best]
-        assert p_above[0, place] == pytest.approx((finished + remaining[0]) / worth)
+        assert p_above[0, place] == pytest.approx((finished + remaining[0]) / worth, abs=1e-5)
     assert set(action[0]) == {STOP, DECIDED, 0}
 
 
@@ -123,6 +125,20 @@ def test_a_run_far_above_is_decided_far_below_stopped_and_between_watched(labora
     # Another threshold moves the margin, and nothing else.
     moved = table.decide(dict.fromkeys(depths[:4], THRESHOLD), threshold=THRESHOLD - 0.2)
     assert moved.action == "decided"
+
+
+def test_where_a_part_of_the_runs_fails_the_chance_is_not_a_normals(laboratory, posterior_of):
+    chain = with_failures(laboratory.chain, 0.3, 0.4, 60.0)
+    runs = Trajectories((chain.draw(np.random.default_rng(2), 100, name="a"),))
+    estimates = estimate_risk(runs, proxy="conditional")
+    posterior = posterior_of(
+        estimates, level=np.log(chain.risk[4]) - 2.0 * np.log(estimates["a"].scale), share=-3.0, rate=-0.8
+    )
+    table = watch_table(posterior, "a", runs=runs, threshold=0.7, worth=WORTH)
+    ended = np.mean(chain.draw(np.random.default_rng(3), 4000).outcome > 0.7)
+    normal = special.ndtr((estimates["a"].outcome_mean - 0.7) / np.sqrt(table.variance[0]))
+    assert table.decide({}).p_above == pytest.approx(ended, abs=0.08)
+    assert ended - normal > 0.1
 
 
 def test_a_function_of_the_posterior_says_the_same(laboratory, table):
