@@ -52,18 +52,20 @@ def test_intervals_cover_and_are_as_wide_as_the_errors_are(laboratory):
     predictor, held_out = trained_predictor(laboratory.runs, "a", "score", posterior.estimates["a"].depths)
     depths = predictor.depths[predictor.looks]
     parts = variance_of_outcome(posterior, laboratory.runs, "a", depths)
-    covered = []
+    covered, ratios = [], []
     for look, part in enumerate(parts):
         upto = predictor.looks[look] + 1
         means = [predictor.read(_shown(fresh, row, upto)).mean for row in range(1500)]
         errors = fresh.outcome - means
-        assert part.total.mean() == pytest.approx(np.mean(errors**2), rel=0.15), depths[look]
+        ratios.append(part.total.mean() / np.mean(errors**2))
         width = [mixture_quantile(part.total, p, ErrorShape.of(held_out[look + 1])) for p in (0.05, 0.95)]
         covered.append(np.mean((errors > width[0]) & (errors < width[1])))
-        # The shape is that of 64 errors.
+        # Shape and excess are those of 64 runs.
         assert covered[-1] == pytest.approx(0.9, abs=0.045), depths[look]
+        assert ratios[-1] == pytest.approx(1.0, abs=0.2), depths[look]
         assert np.allclose(part.intrinsic + part.to_come, laboratory.chain.risk[predictor.looks[look]], rtol=1e-3)
     assert np.mean(covered) == pytest.approx(0.9, abs=0.025)
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.1)
     # What is to come falls to nothing; the regression's own error is a part, and a small one.
     assert parts[-1].to_come.max() < 1e-9
     assert all(0.0 < part.predictor.mean() < 0.4 * part.total.mean() for part in parts)
