@@ -5,6 +5,7 @@ depth and the depth that minimises posterior expected risk plus cost, under assu
 """
 
 from bayes_prehoc.planning.costs import LinearCost
+from bayes_prehoc.planning.design import NextProbe, next_probe, seeds_to_tell_apart
 from bayes_prehoc.planning.outcome import OutcomePrediction, predict_new_task, predict_outcome
 from bayes_prehoc.planning.planner import plan
 from bayes_prehoc.planning.regimes import REGIMES, Flip
@@ -18,15 +19,18 @@ __all__ = [
     "Flip",
     "Interval",
     "LinearCost",
+    "NextProbe",
     "OutcomePrediction",
     "Plan",
     "Regret",
     "RiskBand",
     "TaskPlan",
     "load_plan",
+    "next_probe",
     "plan",
     "predict_new_task",
     "predict_outcome",
+    "seeds_to_tell_apart",
     "watch_decision",
     "watch_table",
 ]

@@ -35,6 +35,7 @@ from bayes_prehoc.runs.trajectories import Trajectories, metric_kind
 __all__ = [
     "OutcomePrediction",
     "Variance",
+    "check_converged",
     "converged_task",
     "population_curve",
     "predict_new_task",
@@ -230,7 +231,7 @@ def predict_new_task(
     InputError
         A fit that did not converge, an update, a spread, a kind of metric that was not fitted, impossible numbers.
     """
-    _check_converged(posterior, "predict_new_task")
+    check_converged(posterior, "predict_new_task")
     if posterior.proxy == "run_to_run":
         raise InputError("a spread between runs is no risk", "predict_new_task", "Fit conditional or branching.")
     scale = abs(mean) if scale is None else scale
@@ -289,11 +290,11 @@ def converged_task(posterior, task: str, where: str):
     InputError
         No such task, or a fit that did not pass its gate.
     """
-    _check_converged(posterior, where)
+    check_converged(posterior, where)
     return posterior.estimates[task]
 
 
-def _check_converged(posterior, where):
+def check_converged(posterior, where):
     if not posterior.converged:
         raise InputError("the posterior did not pass its gate", where, "See its checks(), and fit again.")
 
