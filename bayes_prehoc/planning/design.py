@@ -424,7 +424,7 @@ def seeds_to_tell_apart(
     both = 2.0 * variance if other is None else variance + posterior.predict_risk(other, depths, seed=seed + 1)
     rows = []
     for depth, own in zip(np.atleast_1d(depths), both.T, strict=True):
-        kept = own[np.linspace(0, len(own) - 1, min(200, len(own))).astype(int)]
+        kept = own[np.linspace(0, len(own) - 1, min(100, len(own))).astype(int)]
         low, high = np.quantile(own, (0.05, 0.95))
         count, lower, upper = (_fewest(np.atleast_1d(v), difference, power, level, depth) for v in (kept, low, high))
         paid = 2.0 * count * float(cost.at(depth))

@@ -151,8 +151,8 @@ def test_as_many_seeds_as_are_said_find_the_difference_as_often(make, posterior_
     random = np.random.default_rng(1)
     variance = posterior.predict_risk("a", [200.0])[:, 0]
     count = int(found.loc[200.0, "seeds"])
-    own = np.sqrt(random.choice(variance, 20_000))[:, None]
-    one, two = own * random.normal(size=(2, 20_000, count))
+    own = np.sqrt(random.choice(variance, 6_000))[:, None]
+    one, two = own * random.normal(size=(2, 6_000, count))
     for difference, expected in ((0.01, 0.8), (0.0, 0.05)):
         shown = stats.ttest_ind(one + difference, two, axis=1).pvalue < 0.05
         assert shown.mean() == pytest.approx(expected, abs=0.02)

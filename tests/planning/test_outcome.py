@@ -94,16 +94,16 @@ def _with_noise(runs, seed):
 
 def test_missing_values_are_filled_and_widen_the_interval(laboratory):
     runs = Trajectories((_with_noise(laboratory.chain.draw(np.random.default_rng(1), 200, name="a"), 2),))
-    fresh = _with_noise(laboratory.chain.draw(np.random.default_rng(3), 400), 4)
+    fresh = _with_noise(laboratory.chain.draw(np.random.default_rng(3), 200), 4)
     predictor, _ = trained_predictor(runs, "a", "score", fresh.depths)
-    whole = [predictor.read(_shown(fresh, row, 5)) for row in range(400)]
-    last = [predictor.read({fresh.depths[4]: fresh.values["score"][row, 4]}) for row in range(400)]
+    whole = [predictor.read(_shown(fresh, row, 5)) for row in range(200)]
+    last = [predictor.read({fresh.depths[4]: fresh.values["score"][row, 4]}) for row in range(200)]
     assert {read.excess for read in whole} == {0.0} and whole[0].look == last[0].look == 4
     # What filling adds is the variance between the two predictions.
     apart = np.mean([(a.mean - b.mean) ** 2 for a, b in zip(whole, last, strict=True)])
-    assert last[0].excess == pytest.approx(apart, rel=0.25) and apart > 1e-5
+    assert last[0].excess == pytest.approx(apart, rel=0.3) and apart > 1e-5
     errors = [np.mean((fresh.outcome - [read.mean for read in reads]) ** 2) for reads in (whole, last)]
-    assert errors[1] - errors[0] == pytest.approx(apart, rel=0.3)
+    assert errors[1] - errors[0] == pytest.approx(apart, rel=0.4)
     assert any("missing" in note for note in last[0].notes)
     posterior, shown = laboratory.posterior(), {fresh.depths[4]: 0.8, 17.0: 0.5}
     some = predict_outcome(posterior, "a", shown, runs=runs)
