@@ -244,6 +244,8 @@ class WatchTable:
         90% interval of R less its expectation.
     variance : float array (K + 1,)
         Posterior mean of the variance of R.
+    bounds : pair of float or None
+        What R cannot lie beyond.
     flags : tuple of str
         What a reader of a decision must know.
     """
@@ -267,6 +269,7 @@ class WatchTable:
     lower: np.ndarray
     upper: np.ndarray
     variance: np.ndarray
+    bounds: tuple[float, float] | None = None
     flags: tuple[str, ...] = ()
 
     @property
@@ -303,8 +306,10 @@ class WatchTable:
         code = int(self.action[row, place])
         p_above, best = (float(np.interp(margin, self.margins, own[row])) for own in (self.p_above, self.best))
         finishing = self.worth * p_above - float(self.remaining[row])
-        wider = math.sqrt(1.0 + found.excess / self.variance[row])
+        wider = math.sqrt(1.0 + found.excess / max(float(self.variance[row]), np.finfo(float).tiny))
         lower, upper = (found.mean + wider * float(own[row]) for own in (self.lower, self.upper))
+        if self.bounds is not None:
+            lower, upper = (min(max(end, self.bounds[0]), self.bounds[1]) for end in (lower, upper))
         action = "stop" if code == STOP else "decided" if code == DECIDED else "watch"
         next_depth = float(self.depths[code]) if action == "watch" else None
         figures = (found.mean, lower, upper, p_above, finishing, max(best, 0.0))
@@ -358,7 +363,8 @@ class WatchTable:
                 there[name] = np.array(there[name], float)
             there["action"] = np.array(there["action"], int)
             there["predictor"] = PrefixPredictor.from_dict(there["predictor"])
-            made = cls(**there | {"flags": tuple(there["flags"])})
+            bounds = None if there["bounds"] is None else tuple(map(float, there["bounds"]))
+            made = cls(**there | {"bounds": bounds, "flags": tuple(there["flags"])})
             rows = len(made.predictor.looks) + 1
             whole = made.action.shape == made.p_above.shape == made.best.shape == (rows, len(made.margins))
         except (KeyError, TypeError, ValueError) as error:

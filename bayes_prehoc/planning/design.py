@@ -238,7 +238,7 @@ def _task_draws(posterior, estimates, curve, kept) -> _Task:
 
     def flat(name):
         values = group[name].sel(task=estimates.task) if "task" in group[name].dims else group[name]
-        return np.asarray(values.values, np.float64).reshape(-1)[kept]
+        return np.asarray(values.values, np.float64).reshape(len(curve.l_int))[kept]
 
     there = {name: flat(name) for name in ("misfit", "dependence", "drift", "lasting") if name in group}
     shared = Shared(onset=0.0, **there)

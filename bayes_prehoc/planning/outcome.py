@@ -35,6 +35,7 @@ from bayes_prehoc.runs.trajectories import Trajectories, metric_kind
 __all__ = [
     "OutcomePrediction",
     "Variance",
+    "bounds_of",
     "check_converged",
     "converged_task",
     "population_curve",
@@ -84,6 +85,8 @@ class OutcomePrediction:
     mean : float
     variance : Variance
     shape : ErrorShape
+    bounds : pair of float or None
+        What R cannot lie beyond; intervals end there.
     flags : tuple of str
         What a reader must know.
     """
@@ -96,6 +99,7 @@ class OutcomePrediction:
     mean: float
     variance: Variance
     shape: ErrorShape = NORMAL
+    bounds: tuple[float, float] | None = None
     flags: tuple[str, ...] = ()
 
     @property
@@ -116,7 +120,9 @@ class OutcomePrediction:
         low, high = (
             mixture_quantile(self.variance.total, p, self.shape) for p in (0.5 - level / 2.0, 0.5 + level / 2.0)
         )
-        return self.mean + low, self.mean + high
+        ends = np.array([self.mean + low, self.mean + high])
+        low, high = ends if self.bounds is None else np.clip(ends, *self.bounds)
+        return float(low), float(high)
 
     def probability_above(self, threshold: float) -> float:
         """P(R > threshold)."""
@@ -158,7 +164,7 @@ def predict_outcome(
     ------
     InputError
         No such task, a fit that did not converge, runs that are missing or of other metrics, values that are infinite
-        (a run that diverged has no outcome), or a task that is not identified at a depth that was not fitted.
+        (a run that diverged has no outcome), or neither runs nor values and a task that is not identified.
     """
     estimates = converged_task(posterior, task, "predict_outcome")
     if posterior.proxy == "run_to_run":
@@ -180,7 +186,7 @@ def predict_outcome(
     shape = ErrorShape.of(errors[found.look + 1])
     flags = (*found.notes, *reading(estimates, outcome_noise))
     about = task, estimates.metric, estimates.depth_unit, posterior.proxy
-    return OutcomePrediction(*about, depth, found.mean, variance, shape, flags)
+    return OutcomePrediction(*about, depth, found.mean, variance, shape, bounds_of(estimates), flags)
 
 
 def variance_of_outcome(
@@ -197,7 +203,7 @@ def variance_of_outcome(
         risk = np.maximum(risk, observed)
     else:
         bias = np.zeros(len(at)) if estimates.bias is None else estimates.bias[at]
-    # What four fifths of n runs leave open beyond the risk is L b / (0.8 n); all n leave the rest of it.
+    # The bias is that of training on four fifths of the runs, and goes as one over their number.
     excess = MOST.training * np.maximum(bias, 0.0)
     return [
         Variance(curve.l_int, np.maximum(own - curve.l_int, 0.0), more * (own + _noise(curve, True)), noise)
@@ -248,7 +254,8 @@ def predict_new_task(
         "the mean is the user's; how far runs scatter around it is the population's of the fitted tasks",
         "the risk before the first step is extrapolated from the depths that were fitted",
     )
-    return OutcomePrediction("new task", metric, depth_unit, posterior.proxy, 0.0, float(mean), variance, NORMAL, flags)
+    about = "new task", metric, depth_unit, posterior.proxy
+    return OutcomePrediction(*about, 0.0, float(mean), variance, flags=flags)
 
 
 def population_curve(posterior, metric: str, horizon: float, scale: float, seed: int) -> RiskCurve:
@@ -371,15 +378,11 @@ def reading(estimates, outcome_noise: bool) -> tuple[str, ...]:
     return (*flags, *estimates.flags)
 
 
+def bounds_of(estimates) -> tuple[float, float] | None:
+    """0 and 1 for an accuracy in these terms; else none are known."""
+    return (0.0, 1.0) if estimates.metric_kind == "accuracy" and 0.0 <= estimates.outcome_mean <= 1.0 else None
+
+
 def _unseen(estimates, proxy, variance, flags):
-    return OutcomePrediction(
-        estimates.task,
-        estimates.metric,
-        estimates.depth_unit,
-        proxy,
-        0.0,
-        estimates.outcome_mean,
-        variance,
-        NORMAL,
-        flags,
-    )
+    about = estimates.task, estimates.metric, estimates.depth_unit, proxy
+    return OutcomePrediction(*about, 0.0, estimates.outcome_mean, variance, NORMAL, bounds_of(estimates), flags)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.risk.by_task import prefixes_of
+from bayes_prehoc.risk.by_task import prefixes_of, small_regressions
 from bayes_prehoc.risk.conditional import MIXES, PENALTIES, WIDENED
 from bayes_prehoc.risk.observed import PrefixTable
 from bayes_prehoc.runs.trajectories import Trajectories
@@ -65,7 +65,8 @@ def trained_predictor(runs: Trajectories, task: str, metric: str, depths: Float[
     recorded = runs[task].metrics
     metrics = sorted(recorded, key=lambda own: own != metric)
     values = table.values[[recorded.index(own) for own in metrics]]
-    fits = [_weights(values[:, :, : look + 1], table.outcome) for look in looks]
+    with small_regressions():
+        fits = [_weights(values[:, :, : look + 1], table.outcome) for look in looks]
     weights = np.zeros((len(looks), len(metrics), len(table.depths)))
     for row, (_, found, _) in enumerate(fits):
         weights[row, :, : found.shape[1]] = found

@@ -20,8 +20,10 @@ import numpy as np
 from jaxtyping import Float
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.planning.arguments import Arguments
 from bayes_prehoc.planning.costs import LinearCost, positive
 from bayes_prehoc.planning.outcome import (
+    bounds_of,
     converged_task,
     reading,
     variance_before_looking,
@@ -125,7 +127,9 @@ def watch_table(
         )
     threshold = _finite(threshold, "threshold")
     worth = positive(worth, "worth")
-    cost = LinearCost(1.0 / estimates.horizon) if cost is None else cost
+    arguments = Arguments(cost=cost)
+    arguments.check(posterior.estimates)
+    cost = arguments.cost_of(estimates)
     full = cost.at(estimates.horizon)
     look_cost = LOOK_SHARE * full if look_cost is None else _finite(look_cost, "look_cost")
     if look_cost < 0.0:
@@ -167,6 +171,7 @@ def watch_table(
         lower=np.array([mixture_quantile(own, 0.05, shape) for own, shape in zip(variance, shapes, strict=True)]),
         upper=np.array([mixture_quantile(own, 0.95, shape) for own, shape in zip(variance, shapes, strict=True)]),
         variance=variance.mean(axis=1),
+        bounds=bounds_of(estimates),
         flags=reading(estimates, outcome_noise),
     )
 

@@ -81,6 +81,8 @@ def test_a_prediction_says_what_it_is_made_of(laboratory):
     assert np.diff(unsure.interval(0.99)) > 1.3 * np.diff(sure.interval(0.99))
     assert sure.probability_above(high) == pytest.approx(0.05, abs=1e-6)
     assert sure.probability_above(low) == pytest.approx(0.95, abs=1e-6)
+    bounded = dataclasses.replace(sure, bounds=(sure.mean - 1e-3, 1.0))
+    assert bounded.interval() == (sure.mean - 1e-3, high)
     told = sure.to_dict()
     assert told["lower"] == low and set(told["variance"]) == {"intrinsic", "to_come", "predictor", "noise"}
     assert told["proxy"] == "conditional" and any("Bayes risk" in flag for flag in told["flags"])

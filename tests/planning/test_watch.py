@@ -122,6 +122,7 @@ def test_a_run_far_above_is_decided_far_below_stopped_and_between_watched(labora
     assert table.decide(dict.fromkeys(depths, THRESHOLD + 0.2)).action == "decided"
     diverged = table.decide({depths[0]: 0.8, depths[1]: np.inf})
     assert diverged.action == "stop" and "diverged" in diverged.reason and diverged.mean is None
+    assert high.upper > 1.0 and dataclasses.replace(table, bounds=(0.0, 1.0)).decide({depths[3]: 1.0}).upper == 1.0
     # Another threshold moves the margin, and nothing else.
     moved = table.decide(dict.fromkeys(depths[:4], THRESHOLD), threshold=THRESHOLD - 0.2)
     assert moved.action == "decided"
@@ -211,6 +212,7 @@ def test_files_that_hold_something_else_are_refused(table, tmp_path):
         ({"threshold": float("nan")}, "threshold: it is nan"),
         ({"look_cost": -1.0}, "look_cost"),
         ({"runs": None}, "runs: it is a NoneType"),
+        ({"cost": 3.0}, "cost: it is 3.0"),
     ],
 )
 def test_impossible_arguments_say_what_to_do(laboratory, changes, complaint):
