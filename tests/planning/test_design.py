@@ -33,9 +33,9 @@ def _losses(posterior, gamma):
 
 
 def test_with_a_conjugate_prior_the_value_is_that_of_nested_monte_carlo(make, posterior_of):
-    # U(c_0) is inverse gamma given the estimates there are, and new ones at two depths are independent gammas.
+    # U(c_0) is inverse gamma given the estimates there are, and new ones at three depths are independent gammas.
     a, b, runs, gamma = 4.0, 12e-4, 20, 2e3
-    estimates = _estimates(make, depths=(50.0, 200.0), runs=runs)
+    estimates = _estimates(make, runs=runs)
     u0 = stats.invgamma.ppf((np.arange(2000) + 0.5) / 2000, a, scale=b)
     posterior = posterior_of(
         estimates,
@@ -54,8 +54,8 @@ def test_with_a_conjugate_prior_the_value_is_that_of_nested_monte_carlo(make, po
     for seeds in (4, 30):
         half = 0.5 * 19.0 * seeds / runs
         # Each estimate over its curve at U(c_0) = 1.
-        shown = truth * random.gamma(half, 1.0 / half, (2, 40_000))
-        mean = (b + half * shown.sum(axis=0)) / (a + 2.0 * half - 1.0)
+        shown = truth * random.gamma(half, 1.0 / half, (3, 40_000))
+        mean = (b + half * shown.sum(axis=0)) / (a + 3.0 * half - 1.0)
         before = (gamma * b / (a - 1.0) * per_unit + spent).min()
         after = (gamma * mean[:, None] * per_unit + spent).min(axis=1)
         expected, error = 1e6 * (before - after.mean()), 1e6 * after.std() / np.sqrt(40_000)
@@ -136,11 +136,13 @@ def test_a_campaign_probes_what_is_unknown_and_stops_when_it_is_known(make, post
     assert np.isnan(sure.table["gain"]).all(), "what even perfect knowledge does not repay is not simulated"
 
 
-def test_a_task_that_nothing_is_known_of_is_worth_more_seeds_by_default(laboratory):
-    found = next_probe(laboratory.posterior(1.0), future_runs=2000)
+def test_by_default_a_full_run_costs_one_and_its_risk_is_worth_one(make, posterior_of):
+    level = np.log(4e-4) + np.random.default_rng(0).normal(size=(600, 1))
+    posterior = posterior_of(_estimates(make), level=level, draws=600, **_latents())
+    found = next_probe(posterior, future_runs=2000, seeds=(2, 8))
     assert found.task == "a" and found.depth == 1000.0 and found.cost == pytest.approx(found.seeds)
-    again = next_probe(laboratory.posterior(1.0), future_runs=2000)
-    assert again.table.equals(found.table)
+    gamma = 1.0 / draws.risk(posterior.curve("a"), [50.0]).mean()
+    assert next_probe(posterior, cost=COST, gamma=gamma, future_runs=2000, seeds=(2, 8)).table.equals(found.table)
 
 
 def test_as_many_seeds_as_are_said_find_the_difference_as_often(make, posterior_of):
