@@ -49,6 +49,7 @@ FUTURE_RUNS = 20
 SEEDS = (1, 2, 4, 8, 16, 32)
 DEPTHS = 4
 """Of a spread, among the fitted ones, that a probe may end at; the horizon in addition."""
+COLUMNS = ["task", "depth", "seeds", "gain", "gain_se", "cost", "value", "value_per_cost", "perfect", "effective"]
 GRID = 64
 """Depths that a plan may take, log-spaced."""
 DRAWS, SIMULATED = 600, 200
@@ -149,7 +150,7 @@ def next_probe(
         for key, estimates in zip(keys, posterior.estimates, strict=True)
         for row in _probes_of(key, posterior, estimates, arguments, future_runs, seeds)
     ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=COLUMNS)
     units = {task.task: task.depth_unit for task in posterior.estimates}
     about = {"future_runs": future_runs, "proxy": posterior.proxy, "table": table}
     about["cost_unit"] = arguments.cost_of(posterior.estimates.tasks[0]).unit
@@ -180,7 +181,7 @@ def next_probe(
 
 
 def _probes_of(key, posterior, estimates, arguments, future_runs, seeds):
-    """A row for each probe of a task."""
+    """A row for each probe of a task, in the order of `COLUMNS`."""
     curve = posterior.curve(estimates.task)
     kept = np.linspace(0, len(curve.l_int) - 1, min(DRAWS, len(curve.l_int))).astype(int)
     cost = arguments.cost_of(estimates)
@@ -196,15 +197,15 @@ def _probes_of(key, posterior, estimates, arguments, future_runs, seeds):
     for depth in _ends(estimates, task.depths):
         for count in seeds:
             paid = count * float(cost.at(depth))
-            row = {"task": estimates.task, "depth": float(depth), "seeds": count, "gain": np.nan, "gain_se": np.nan}
+            gain = gain_se = effective = np.nan
             if perfect > paid:
                 gains, effective = _gains(key, task, losses, _added(estimates, task, depth, count))
-                row["gain"] = future_runs * gains.mean()
-                row["gain_se"] = future_runs * gains.std(ddof=1) / np.sqrt(len(gains))
-                row["effective"] = effective
-            value = row["gain"] - paid
-            rows.append(row | {"cost": paid, "value": value, "value_per_cost": value / paid, "perfect": perfect})
-    return [{"effective": np.nan} | row for row in rows]
+                gain = future_runs * gains.mean()
+                gain_se = future_runs * gains.std(ddof=1) / np.sqrt(len(gains))
+            value = gain - paid
+            figures = (gain, gain_se, paid, value, value / paid, perfect, effective)
+            rows.append((estimates.task, float(depth), count, *figures))
+    return rows
 
 
 class _Task(NamedTuple):

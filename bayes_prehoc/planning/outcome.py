@@ -186,7 +186,9 @@ def predict_outcome(
     shape = ErrorShape.of(errors[found.look + 1])
     flags = (*found.notes, *reading(estimates, outcome_noise))
     about = task, estimates.metric, estimates.depth_unit, posterior.proxy
-    return OutcomePrediction(*about, depth, found.mean, variance, shape, bounds_of(estimates), flags)
+    return OutcomePrediction(
+        *about, depth, found.mean, variance, shape, bounds_of(estimates.metric_kind, estimates.outcome_mean), flags
+    )
 
 
 def variance_of_outcome(
@@ -255,7 +257,8 @@ def predict_new_task(
         "the risk before the first step is extrapolated from the depths that were fitted",
     )
     about = "new task", metric, depth_unit, posterior.proxy
-    return OutcomePrediction(*about, 0.0, float(mean), variance, flags=flags)
+    bounds = bounds_of(metric_kind(metric), mean)
+    return OutcomePrediction(*about, 0.0, float(mean), variance, bounds=bounds, flags=flags)
 
 
 def population_curve(posterior, metric: str, horizon: float, scale: float, seed: int) -> RiskCurve:
@@ -378,11 +381,19 @@ def reading(estimates, outcome_noise: bool) -> tuple[str, ...]:
     return (*flags, *estimates.flags)
 
 
-def bounds_of(estimates) -> tuple[float, float] | None:
-    """0 and 1 for an accuracy in these terms; else none are known."""
-    return (0.0, 1.0) if estimates.metric_kind == "accuracy" and 0.0 <= estimates.outcome_mean <= 1.0 else None
+def bounds_of(kind: str, mean: float) -> tuple[float, float] | None:
+    """0 and 1 for an accuracy that is not in percent; else none are known."""
+    return (0.0, 1.0) if kind == "accuracy" and 0.0 <= mean <= 1.0 else None
 
 
 def _unseen(estimates, proxy, variance, flags):
     about = estimates.task, estimates.metric, estimates.depth_unit, proxy
-    return OutcomePrediction(*about, 0.0, estimates.outcome_mean, variance, NORMAL, bounds_of(estimates), flags)
+    return OutcomePrediction(
+        *about,
+        0.0,
+        estimates.outcome_mean,
+        variance,
+        NORMAL,
+        bounds_of(estimates.metric_kind, estimates.outcome_mean),
+        flags,
+    )

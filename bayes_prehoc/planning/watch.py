@@ -171,7 +171,7 @@ def watch_table(
         lower=np.array([mixture_quantile(own, 0.05, shape) for own, shape in zip(variance, shapes, strict=True)]),
         upper=np.array([mixture_quantile(own, 0.95, shape) for own, shape in zip(variance, shapes, strict=True)]),
         variance=variance.mean(axis=1),
-        bounds=bounds_of(estimates),
+        bounds=bounds_of(estimates.metric_kind, estimates.outcome_mean),
         flags=reading(estimates, outcome_noise),
     )
 
