@@ -40,7 +40,7 @@ from bayes_prehoc.hierarchy.likelihood import Shared, deviation, errors_of, log_
 from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.arguments import Arguments
 from bayes_prehoc.planning.costs import positive
-from bayes_prehoc.planning.outcome import check_converged
+from bayes_prehoc.planning.outcome import check_converged, checked_seed
 
 __all__ = ["NextProbe", "next_probe", "seeds_to_tell_apart"]
 
@@ -144,7 +144,7 @@ def next_probe(
     seeds = tuple(_whole(own, "seeds") for own in seeds)
     if not seeds:
         raise InputError("there are none", "seeds", "Give one number of seeds or more.")
-    keys = jax.random.split(jax.random.key(_seed(seed)), len(posterior.estimates))
+    keys = jax.random.split(jax.random.key(checked_seed(seed)), len(posterior.estimates))
     rows = [
         row
         for key, estimates in zip(keys, posterior.estimates, strict=True)
@@ -464,9 +464,3 @@ def _whole(value, where):
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"it is {value!r}", where, "Give a whole number, 1 or more.")
     return int(value)
-
-
-def _seed(seed):
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise InputError(f"{seed!r} cannot be a seed", "seed", "Give a whole number from 0 to 2**32 - 1.")
-    return int(seed)

@@ -15,6 +15,7 @@ differ, the same for every run whatever it has shown, and that is what is said.
 """
 
 import dataclasses
+import numbers
 
 import numpy as np
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
 from bayes_prehoc.hierarchy.posterior import RiskCurve
 from bayes_prehoc.planning import draws
+from bayes_prehoc.planning.costs import positive
 from bayes_prehoc.planning.prefix import complete_runs_of, trained_predictor
 from bayes_prehoc.planning.results import Interval
 from bayes_prehoc.planning.shape import NORMAL, ErrorShape, mixture_quantile
@@ -37,7 +39,9 @@ __all__ = [
     "Variance",
     "bounds_of",
     "check_converged",
+    "checked_seed",
     "converged_task",
+    "finite",
     "population_curve",
     "predict_new_task",
     "predict_outcome",
@@ -157,8 +161,7 @@ def predict_outcome(
     Returns
     -------
     OutcomePrediction
-        From a `run_to_run` posterior it is that of any finished run: what is seen is checked and not used, and `flags`
-        says so.
+        From a `run_to_run` posterior it is that of any finished run: what is seen is not used, and `flags` says so.
 
     Raises
     ------
@@ -242,14 +245,9 @@ def predict_new_task(
     check_converged(posterior, "predict_new_task")
     if posterior.proxy == "run_to_run":
         raise InputError("a spread between runs is no risk", "predict_new_task", "Fit conditional or branching.")
-    scale = abs(mean) if scale is None else scale
-    if not (np.isfinite(mean) and mean_sd >= 0.0 and scale > 0.0 and horizon > 0.0):
-        raise InputError(
-            f"mean, mean_sd, horizon and scale are {mean!r}, {mean_sd!r}, {horizon!r} and {scale!r}",
-            "predict_new_task",
-            "Give a finite mean, mean_sd of 0 or more, and a horizon and a scale greater than 0.",
-        )
-    curve = population_curve(posterior, metric, horizon, scale, seed)
+    mean, mean_sd = finite(mean, "mean"), finite(mean_sd, "mean_sd", least=0.0)
+    horizon, scale = positive(horizon, "horizon"), positive(abs(mean) if scale is None else scale, "scale")
+    curve = population_curve(posterior, metric, horizon, scale, checked_seed(seed))
     risk = draws.risk(curve, [0.0])[:, 0]
     variance = Variance(curve.l_int, risk - curve.l_int, np.full_like(risk, mean_sd**2), np.zeros_like(risk))
     flags = (
@@ -258,7 +256,7 @@ def predict_new_task(
     )
     about = "new task", metric, depth_unit, posterior.proxy
     bounds = bounds_of(metric_kind(metric), mean)
-    return OutcomePrediction(*about, 0.0, float(mean), variance, bounds=bounds, flags=flags)
+    return OutcomePrediction(*about, 0.0, mean, variance, bounds=bounds, flags=flags)
 
 
 def population_curve(posterior, metric: str, horizon: float, scale: float, seed: int) -> RiskCurve:
@@ -304,9 +302,37 @@ def converged_task(posterior, task: str, where: str):
     return posterior.estimates[task]
 
 
-def check_converged(posterior, where):
+def check_converged(posterior, where: str) -> None:
+    """Complain about a posterior that did not pass its gate."""
     if not posterior.converged:
         raise InputError("the posterior did not pass its gate", where, "See its checks(), and fit again.")
+
+
+def finite(value, where: str, least: float = -np.inf) -> float:
+    """`value` as a float, if it is a finite number and not below the least.
+
+    Raises
+    ------
+    InputError
+        Anything else, booleans and text included.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not np.isfinite(value) or value < least:
+        than = "" if np.isinf(least) else f", {least:g} or greater"
+        raise InputError(f"it is {value!r}", where, f"Give a finite number{than}.")
+    return float(value)
+
+
+def checked_seed(seed) -> int:
+    """`seed`, if it can be one.
+
+    Raises
+    ------
+    InputError
+        It is no whole number from 0 to 2**32 - 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise InputError(f"{seed!r} cannot be a seed", "seed", "Give a whole number from 0 to 2**32 - 1.")
+    return int(seed)
 
 
 def _of_finished_runs(posterior, estimates, outcome_noise):

@@ -23,6 +23,8 @@ NORMAL_RUNS = 10.0
 """Weight of the normal distribution, in runs."""
 NARROWEST = 0.05
 """Width of the smoothing, in standard deviations, that none goes below."""
+MOST_POINTS = 200
+"""Errors that a shape is made of; of more, as many quantiles stand for all."""
 AT = np.linspace(-9.0, 9.0, 1801)
 """Where a shape is tabulated; linear between."""
 
@@ -49,6 +51,9 @@ class ErrorShape:
         standard = (errors - errors.mean()) / sd
         quartiles = np.quantile(standard, (0.25, 0.75))
         b = max(0.45 * min(1.0, float(np.diff(quartiles)[0]) / 1.34) * count**-0.2, NARROWEST)
+        if count > MOST_POINTS:
+            standard = np.quantile(standard, (np.arange(MOST_POINTS) + 0.5) / MOST_POINTS)
+            standard = (standard - standard.mean()) / standard.std()
         off = (AT[:, None] - np.sqrt(1.0 - b**2) * standard[None, :]) / b
         weight = NORMAL_RUNS / (count + NORMAL_RUNS)
         cumulative, integral = special.ndtr(off).mean(axis=1), b * _ramp(off).mean(axis=1)

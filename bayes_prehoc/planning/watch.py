@@ -25,6 +25,7 @@ from bayes_prehoc.planning.costs import LinearCost, positive
 from bayes_prehoc.planning.outcome import (
     bounds_of,
     converged_task,
+    finite,
     reading,
     variance_before_looking,
     variance_of_outcome,
@@ -125,15 +126,13 @@ def watch_table(
             "watch",
             "Fit estimates of the proxy conditional (30 complete runs) or branching.",
         )
-    threshold = _finite(threshold, "threshold")
+    threshold = finite(threshold, "threshold")
     worth = positive(worth, "worth")
     arguments = Arguments(cost=cost)
     arguments.check(posterior.estimates)
     cost = arguments.cost_of(estimates)
     full = cost.at(estimates.horizon)
-    look_cost = LOOK_SHARE * full if look_cost is None else _finite(look_cost, "look_cost")
-    if look_cost < 0.0:
-        raise InputError(f"it is {look_cost!r}", "look_cost", "Give 0 or more, in the cost's unit.")
+    look_cost = LOOK_SHARE * full if look_cost is None else finite(look_cost, "look_cost", least=0.0)
     predictor, errors = trained_predictor(runs, task, estimates.metric, estimates.depths)
     depths = predictor.depths[predictor.looks]
     parts = [
@@ -245,9 +244,3 @@ def _direction(estimates) -> bool:
             "Say so when the runs are read: read_runs(..., higher_is_better=True).",
         )
     return bool(known)
-
-
-def _finite(value, where):
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not np.isfinite(value):
-        raise InputError(f"it is {value!r}", where, "Give a finite number.")
-    return float(value)

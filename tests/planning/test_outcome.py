@@ -180,8 +180,15 @@ def test_a_task_that_nobody_probed_is_predicted_from_the_population(posterior_of
         predict_new_task(apart, metric="accuracy", mean=0.9, horizon=50.0)
     with pytest.raises(InputError, match="update has no draws"):
         predict_new_task(laboratory.posterior(), metric="score", mean=0.9, horizon=50.0)
-    with pytest.raises(InputError, match="greater than 0"):
-        predict_new_task(apart, metric="score", mean=0.0, horizon=50.0)
+    for wrong, complaint in (
+        ({"mean": 0.0}, "scale: it is 0.0"),
+        ({"horizon": -1.0}, "horizon: it is -1.0"),
+        ({"mean_sd": -0.1}, "mean_sd: it is -0.1. Give a finite number, 0 or greater"),
+        ({"mean": "high"}, "mean: it is 'high'"),
+        ({"seed": 0.5}, "0.5 cannot be a seed"),
+    ):
+        with pytest.raises(InputError, match=complaint):
+            predict_new_task(apart, **{"metric": "score", "mean": 1.0, "horizon": 50.0} | wrong)
 
 
 def test_what_cannot_be_predicted_says_why(laboratory, posterior_of):
