@@ -5,9 +5,10 @@ depth and the depth that minimises posterior expected risk plus cost, under assu
 """
 
 from bayes_prehoc.planning.costs import LinearCost
-from bayes_prehoc.planning.design import NextProbe, next_probe, seeds_to_tell_apart
+from bayes_prehoc.planning.design import NextProbe, next_probe
 from bayes_prehoc.planning.outcome import OutcomePrediction, predict_new_task, predict_outcome
 from bayes_prehoc.planning.planner import plan
+from bayes_prehoc.planning.power import seeds_to_tell_apart
 from bayes_prehoc.planning.regimes import REGIMES, Flip
 from bayes_prehoc.planning.results import Interval, Plan, RiskBand, TaskPlan
 from bayes_prehoc.planning.saved import load_plan

@@ -18,8 +18,6 @@ import dataclasses
 import numbers
 
 import numpy as np
-from jaxtyping import Float
-from scipy import stats
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
@@ -27,16 +25,14 @@ from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
 from bayes_prehoc.hierarchy.posterior import RiskCurve
 from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.costs import positive
-from bayes_prehoc.planning.prefix import complete_runs_of, trained_predictor
+from bayes_prehoc.planning.prefix import trained_predictor
 from bayes_prehoc.planning.results import Interval
 from bayes_prehoc.planning.shape import NORMAL, ErrorShape, mixture_quantile
-from bayes_prehoc.risk.conditional import MOST
-from bayes_prehoc.risk.estimate import estimate_risk
+from bayes_prehoc.planning.variance import Variance, noise_of, variance_before_looking, variance_of_outcome
 from bayes_prehoc.runs.trajectories import Trajectories, metric_kind
 
 __all__ = [
     "OutcomePrediction",
-    "Variance",
     "bounds_of",
     "check_converged",
     "checked_seed",
@@ -46,35 +42,10 @@ __all__ = [
     "predict_new_task",
     "predict_outcome",
     "reading",
-    "variance_before_looking",
-    "variance_of_outcome",
 ]
 
 LEVEL = 0.9
 """Of intervals."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Variance:
-    """Draws of the parts of Var(R | what is known), float64 arrays (S,), squared unit of the metric.
-
-    Attributes
-    ----------
-    intrinsic : L_int, which no trajectory tells
-    to_come : V_opt(c), which the rest of the run would tell
-    predictor : what the regression errs by beyond these
-    noise : of the outcome set; 0 where it is not asked for, or not known and then in the others
-    """
-
-    intrinsic: np.ndarray
-    to_come: np.ndarray
-    predictor: np.ndarray
-    noise: np.ndarray
-
-    @property
-    def total(self) -> Float[np.ndarray, " S"]:
-        """All of it."""
-        return self.intrinsic + self.to_come + self.predictor + self.noise
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -192,28 +163,6 @@ def predict_outcome(
     return OutcomePrediction(
         *about, depth, found.mean, variance, shape, bounds_of(estimates.metric_kind, estimates.outcome_mean), flags
     )
-
-
-def variance_of_outcome(
-    posterior, runs: Trajectories, task: str, depths, *, outcome_noise: bool = True
-) -> list[Variance]:
-    """Draws of Var(R | prefix) at each of some fitted depths, for a prefix without gaps."""
-    estimates = posterior.estimates[task]
-    curve = posterior.curve(task)
-    risk = draws.risk(curve, depths)
-    noise = _noise(curve, outcome_noise)
-    at = np.searchsorted(estimates.depths, np.asarray(depths) * (1.0 - 1e-9))
-    if posterior.proxy == "branching":
-        observed, bias = _as_prefixes_tell(runs, task, estimates.metric, depths, len(risk))
-        risk = np.maximum(risk, observed)
-    else:
-        bias = np.zeros(len(at)) if estimates.bias is None else estimates.bias[at]
-    # The bias is that of training on four fifths of the runs, and goes as one over their number.
-    excess = MOST.training * np.maximum(bias, 0.0)
-    return [
-        Variance(curve.l_int, np.maximum(own - curve.l_int, 0.0), more * (own + _noise(curve, True)), noise)
-        for own, more in zip(risk.T, excess, strict=True)
-    ]
 
 
 def predict_new_task(
@@ -355,8 +304,8 @@ def _of_any_run(posterior, estimates, runs, outcome_noise):
     if runs is not None:
         variance = variance_before_looking(posterior, runs, estimates.task, outcome_noise=outcome_noise)
     elif posterior.status(estimates.task) == "ok":
-        risk, noise = draws.risk(curve, [0.0])[:, 0], _noise(curve, outcome_noise)
-        variance = Variance(curve.l_int, risk - curve.l_int, (risk + _noise(curve, True)) / estimates.n_runs, noise)
+        risk, noise = draws.risk(curve, [0.0])[:, 0], noise_of(curve, outcome_noise)
+        variance = Variance(curve.l_int, risk - curve.l_int, (risk + noise_of(curve, True)) / estimates.n_runs, noise)
         flags = ("the risk before the first step is extrapolated from the depths that were fitted",)
     else:
         raise InputError(
@@ -365,36 +314,6 @@ def _of_any_run(posterior, estimates, runs, outcome_noise):
             "Give the task's runs, which show it.",
         )
     return _unseen(estimates, posterior.proxy, variance, (*flags, *reading(estimates, outcome_noise)))
-
-
-def variance_before_looking(posterior, runs: Trajectories, task: str, *, outcome_noise: bool = True) -> Variance:
-    """Var(R) of a run of which nothing is known, as the outcomes of the n runs tell: s^2 (n - 1) / chi^2."""
-    curve = posterior.curve(task)
-    outcome = complete_runs_of(runs, task, posterior.estimates[task].metric).outcome
-    total = outcome.var(ddof=1) / _mean_squares(len(outcome) - 1.0, len(curve.l_int))
-    intrinsic = np.minimum(curve.l_int, total)
-    noise = np.minimum(_noise(curve, True), total - intrinsic)
-    to_come = total - intrinsic - noise
-    return Variance(intrinsic, to_come, total / len(outcome), noise if outcome_noise else np.zeros_like(noise))
-
-
-def _as_prefixes_tell(runs, task, metric, depths, count):
-    """The conditional proxy of a task's runs at some depths: its risk in so many draws (S, D), and its bias (D,)."""
-    own = Trajectories((runs[task],))
-    found = estimate_risk(own, proxy="conditional", metric=metric)[task]
-    logs = np.log(found.depths)
-    risk, nu, bias = (np.interp(np.log(depths), logs, own) for own in (np.log(found.risk), found.nu, found.bias))
-    return np.stack([np.exp(r) / _mean_squares(v, count) for r, v in zip(risk, nu, strict=True)], axis=1), bias
-
-
-def _mean_squares(nu: float, count: int):
-    """So many draws of chi-square over nu, spread evenly over its distribution, in an order of their own."""
-    even = stats.chi2.ppf((np.arange(count) + 0.5) / count, nu) / nu
-    return np.random.default_rng(0).permutation(even)
-
-
-def _noise(curve, asked):
-    return np.zeros_like(curve.l_int) if curve.noise is None or not asked else np.asarray(curve.noise)
 
 
 def reading(estimates, outcome_noise: bool) -> tuple[str, ...]:

@@ -27,11 +27,10 @@ from bayes_prehoc.planning.outcome import (
     converged_task,
     finite,
     reading,
-    variance_before_looking,
-    variance_of_outcome,
 )
 from bayes_prehoc.planning.prefix import trained_predictor
 from bayes_prehoc.planning.shape import NORMAL, ErrorShape, mixture_quantile
+from bayes_prehoc.planning.variance import variance_before_looking, variance_of_outcome
 from bayes_prehoc.runs.trajectories import Trajectories
 from bayes_prehoc.watching import DECIDED, STOP, Decision, WatchTable
 

@@ -1,4 +1,4 @@
-"""The value of more seeds: against nested Monte Carlo where Bayes' rule has a closed form, and simulated tests."""
+"""The value of more seeds: against nested Monte Carlo where Bayes' rule has a closed form."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from scipy import special, stats
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.costs import LinearCost
-from bayes_prehoc.planning.design import GRID, next_probe, seeds_to_tell_apart
+from bayes_prehoc.planning.design import GRID, next_probe
 from bayes_prehoc.risk.estimates import RiskEstimates
 
 COST = LinearCost(1e-3)
@@ -145,30 +145,6 @@ def test_by_default_a_full_run_costs_one_and_its_risk_is_worth_one(make, posteri
     assert next_probe(posterior, cost=COST, gamma=gamma, future_runs=2000, seeds=(2, 8)).table.equals(found.table)
 
 
-def test_as_many_seeds_as_are_said_find_the_difference_as_often(make, posterior_of):
-    estimates = _estimates(make, "run_to_run")
-    level = np.log(4e-4) + 0.4 * np.random.default_rng(0).normal(size=(400, 1))
-    posterior = posterior_of(estimates, level=level, drift=1e-3, **_latents(low=0.0))
-    found = seeds_to_tell_apart(posterior, "a", 0.01, depths=[200.0, 800.0], power=0.8, cost=COST)
-    random = np.random.default_rng(1)
-    variance = posterior.predict_risk("a", [200.0])[:, 0]
-    count = int(found.loc[200.0, "seeds"])
-    own = np.sqrt(random.choice(variance, 6_000))[:, None]
-    one, two = own * random.normal(size=(2, 6_000, count))
-    for difference, expected in ((0.01, 0.8), (0.0, 0.05)):
-        shown = stats.ttest_ind(one + difference, two, axis=1).pvalue < 0.05
-        assert shown.mean() == pytest.approx(expected, abs=0.02)
-    # Fewer do not have the power, deeper probes need fewer, and the draws say how sure that is.
-    assert found.loc[200.0, "seeds_lower"] < count < found.loc[200.0, "seeds_upper"]
-    assert found.loc[800.0, "seeds"] < count
-    assert found.loc[200.0, "cost"] == pytest.approx(2 * count * 0.2)
-    assert found.loc[200.0, "sd"] == pytest.approx(np.sqrt(variance.mean()), rel=1e-3)
-    noisier = dataclasses.replace(estimates["a"], task="b", scale=2.0)
-    two = RiskEstimates("run_to_run", (estimates["a"], noisier))
-    other = seeds_to_tell_apart(posterior_of(two, level=level, drift=1e-3, **_latents(low=0.0)), "a", 0.01, other="b")
-    assert (other["seeds"] > found["seeds"].reindex(other.index).fillna(0)).all()
-
-
 def test_impossible_arguments_say_what_to_do(make, posterior_of, laboratory):
     posterior = laboratory.posterior()
     with pytest.raises(InputError, match="future_runs: it is 0"):
@@ -184,12 +160,3 @@ def test_impossible_arguments_say_what_to_do(make, posterior_of, laboratory):
     branching = _estimates(make, "branching")
     with pytest.raises(InputError, match="what continuations cost"):
         next_probe(posterior_of(branching, level=-8.0, **_latents()))
-    with pytest.raises(InputError, match="Fit estimates of the proxy run_to_run"):
-        seeds_to_tell_apart(posterior, "a", 0.01)
-    spread = posterior_of(_estimates(make, "run_to_run"), level=-8.0, drift=1e-3, **_latents(low=0.0))
-    with pytest.raises(InputError, match="difference: it is -1"):
-        seeds_to_tell_apart(spread, "a", -1.0)
-    with pytest.raises(InputError, match="power: it is 1.5"):
-        seeds_to_tell_apart(spread, "a", 0.01, power=1.5)
-    with pytest.raises(InputError, match="more than 100,000 seeds"):
-        seeds_to_tell_apart(spread, "a", 1e-9)

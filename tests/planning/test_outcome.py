@@ -13,11 +13,10 @@ from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning.outcome import (
     predict_new_task,
     predict_outcome,
-    variance_before_looking,
-    variance_of_outcome,
 )
 from bayes_prehoc.planning.prefix import _weights, trained_predictor
 from bayes_prehoc.planning.shape import ErrorShape, mixture_quantile
+from bayes_prehoc.planning.variance import variance_before_looking, variance_of_outcome
 from bayes_prehoc.risk.by_task import features_of, prefixes_of
 from bayes_prehoc.risk.conditional import Splits, cross_fitted_errors
 from bayes_prehoc.risk.estimates import RiskEstimates
