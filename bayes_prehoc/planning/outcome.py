@@ -158,7 +158,7 @@ def predict_outcome(
     variance = variance_of_outcome(posterior, runs, task, [depth], outcome_noise=outcome_noise)[0]
     variance = dataclasses.replace(variance, predictor=variance.predictor + found.excess)
     shape = ErrorShape.of(errors[found.look + 1])
-    flags = (*found.notes, *reading(estimates, outcome_noise))
+    flags = (*found.notes, *reading(estimates, outcome_noise, runs))
     about = task, estimates.metric, estimates.depth_unit, posterior.proxy
     return OutcomePrediction(
         *about, depth, found.mean, variance, shape, bounds_of(estimates.metric_kind, estimates.outcome_mean), flags
@@ -313,12 +313,14 @@ def _of_any_run(posterior, estimates, runs, outcome_noise):
             f"predict_outcome, task {estimates.task!r}",
             "Give the task's runs, which show it.",
         )
-    return _unseen(estimates, posterior.proxy, variance, (*flags, *reading(estimates, outcome_noise)))
+    return _unseen(estimates, posterior.proxy, variance, (*flags, *reading(estimates, outcome_noise, runs)))
 
 
-def reading(estimates, outcome_noise: bool) -> tuple[str, ...]:
-    """What a reader of a prediction must know of the estimates behind it."""
+def reading(estimates, outcome_noise: bool, runs: Trajectories | None = None) -> tuple[str, ...]:
+    """What a reader of a prediction must know of the estimates, and of the runs, behind it."""
     flags = []
+    if runs is not None and estimates.hashes and not set(estimates.hashes) & set(runs[estimates.task].run_hashes()):
+        flags.append("the runs are others than the risk was estimated from: what they predict may err by more")
     if not estimates.has_noise and not outcome_noise:
         flags.append("the outcome set's noise is not known, and part of what is left open")
     if estimates.outcome_stands_in:

@@ -170,7 +170,7 @@ def watch_table(
         upper=np.array([mixture_quantile(own, 0.95, shape) for own, shape in zip(variance, shapes, strict=True)]),
         variance=variance.mean(axis=1),
         bounds=bounds_of(estimates.metric_kind, estimates.outcome_mean),
-        flags=reading(estimates, outcome_noise),
+        flags=reading(estimates, outcome_noise, runs),
     )
 
 

@@ -85,6 +85,9 @@ def test_a_prediction_says_what_it_is_made_of(laboratory):
     told = sure.to_dict()
     assert told["lower"] == low and set(told["variance"]) == {"intrinsic", "to_come", "predictor", "noise"}
     assert told["proxy"] == "conditional" and any("Bayes risk" in flag for flag in told["flags"])
+    assert not any("others than" in flag for flag in sure.flags)
+    others = Trajectories((laboratory.chain.draw(np.random.default_rng(8), 30, name="a"),))
+    assert any("others than" in flag for flag in predict_outcome(laboratory.posterior(), "a", runs=others).flags)
 
 
 def _with_noise(runs, seed):
