@@ -27,9 +27,18 @@ def _shown(runs, row, upto):
     return dict(zip(runs.depths[:upto], runs.values["score"][row, :upto], strict=True))
 
 
+def _with_a_loss(runs):
+    """A second metric, recorded before the outcome's, that tells something of it."""
+    score = runs.values["score"]
+    loss = 1.0 - score + 0.05 * np.random.default_rng(6).normal(size=score.shape)
+    return dataclasses.replace(runs, values={"loss": loss, "score": score})
+
+
 @pytest.mark.usefixtures("float64")
-def test_the_regression_is_the_one_whose_error_the_proxy_measures(laboratory):
-    table = prefixes_of(laboratory.runs["a"].taken(range(24)))
+@pytest.mark.parametrize("metrics", [1, 2])
+def test_the_regression_is_the_one_whose_error_the_proxy_measures(laboratory, metrics):
+    runs = laboratory.runs["a"].taken(range(24))
+    table = prefixes_of(runs if metrics == 1 else _with_a_loss(runs))
     centre, sd = table.outcome.mean(), table.outcome.std()
     standard = jnp.asarray((table.outcome - centre) / sd)
     (errors,) = cross_fitted_errors(jax.random.key(0), features_of(table), standard, Splits(24, 1))
@@ -114,6 +123,23 @@ def test_missing_values_are_filled_and_widen_the_interval(laboratory):
     assert some.variance.predictor.min() > last[0].excess
     assert any("17" in flag for flag in some.flags)
     assert any("standard deviations" in note for note in predictor.read({fresh.depths[4]: 3.0}).notes)
+
+
+def test_all_metrics_of_the_runs_are_used_and_the_outcomes_own_comes_first(laboratory):
+    runs = _with_a_loss(_with_noise(laboratory.runs["a"], 7))
+    predictor, errors = trained_predictor(Trajectories((runs,)), "a", "score", runs.depths)
+    assert predictor.metrics == ("score", "loss")
+    row, upto = 3, 5
+    seen = {c: {"score": runs.values["score"][row, i], "loss": runs.values["loss"][row, i]}
+            for i, c in enumerate(runs.depths[:upto])}  # fmt: skip
+    values = np.stack([runs.values["score"][row], runs.values["loss"][row]])
+    expected = predictor.intercept[4] + np.sum(predictor.weights[4, :, :upto] * values[:, :upto])
+    found = predictor.read(seen)
+    assert found.mean == pytest.approx(expected) and found.excess == 0.0
+    assert np.abs(predictor.weights[4, 1, :upto]).max() > 0.0 == np.abs(predictor.weights[4, :, upto:]).max()
+    assert errors.shape == (len(predictor.looks) + 1, 64)
+    # The score alone leaves more open.
+    assert predictor.read({c: own["score"] for c, own in seen.items()}).excess > 0.0
 
 
 def test_before_anything_was_seen_the_runs_say_how_outcomes_differ(laboratory):
