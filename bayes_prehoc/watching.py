@@ -172,6 +172,14 @@ class PrefixPredictor:
             there[name] = np.array(there[name], float)
         return cls(**there | {"metrics": tuple(there["metrics"]), "looks": np.array(there["looks"], int)})
 
+    @property
+    def whole(self) -> bool:
+        """Whether the parts fit together."""
+        m, j, k = len(self.metrics), len(self.depths), len(self.looks)
+        shapes = {"intercept": (k,), "weights": (k, m, j), "average": (m, j), "covariance": (m * j, m * j)}
+        fits = all(getattr(self, name).shape == shape for name, shape in shapes.items())
+        return fits and m > 0 and k > 0 and bool(np.all((self.looks >= 0) & (self.looks < j)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
@@ -365,13 +373,21 @@ class WatchTable:
             there["predictor"] = PrefixPredictor.from_dict(there["predictor"])
             bounds = None if there["bounds"] is None else tuple(map(float, there["bounds"]))
             made = cls(**there | {"bounds": bounds, "flags": tuple(there["flags"])})
-            rows = len(made.predictor.looks) + 1
-            whole = made.action.shape == made.p_above.shape == made.best.shape == (rows, len(made.margins))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"it is not a whole watch table ({error})", where, remedy) from None
-        if not whole or not np.all(made.action < rows - 1):
+        if not made.whole:
             raise InputError("its parts do not fit together", where, remedy)
         return made
+
+    @property
+    def whole(self) -> bool:
+        """Whether the parts fit together, each with a row for each look and the one before."""
+        rows = len(self.predictor.looks) + 1
+        shapes = dict.fromkeys(("action", "p_above", "best"), (rows, len(self.margins)))
+        shapes |= dict.fromkeys(("remaining", "lower", "upper", "variance"), (rows,))
+        fits = all(getattr(self, name).shape == shape for name, shape in shapes.items())
+        known = fits and bool(np.all((self.action >= STOP) & (self.action < rows - 1)))
+        return known and self.predictor.whole
 
     def save(self, path) -> None:
         """Write the table as JSON, which `load_watch_table` reads.

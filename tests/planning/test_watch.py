@@ -193,6 +193,9 @@ def test_files_that_hold_something_else_are_refused(table, tmp_path):
         (json.dumps(whole | {"schema": 9}), "schema 9"),
         (json.dumps({k: v for k, v in whole.items() if k != "margins"}), "not a whole watch table"),
         (json.dumps(whole | {"action": whole["action"][:2]}), "do not fit together"),
+        (json.dumps(whole | {"remaining": [1.0]}), "do not fit together"),
+        (json.dumps(whole | {"predictor": whole["predictor"] | {"looks": [99]}}), "do not fit together"),
+        (json.dumps(whole | {"predictor": whole["predictor"] | {"depths": "deep"}}), "not a whole watch table"),
         (json.dumps(whole | {"action": np.full_like(table.action, 99).tolist()}), "do not fit together"),
     ):
         path.write_text(content)
