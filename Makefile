@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT := out
 SIZE := full
+TORCH_PYTHON := python3.11
 
-.PHONY: demo test test-all test-lowest lint format notebooks coverage-table backbones clean
+.PHONY: demo test test-all test-lowest test-torch lint format notebooks coverage-table backbones clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/bayes-prehoc demo --out $(OUT)
@@ -41,6 +42,11 @@ backbones: $(VENV)/.ready-dev
 test-lowest: $(VENV)-lowest/.ready
 	$(VENV)-lowest/bin/python -m pytest -m "not slow"
 
+# The callback in the real Trainer, in an environment with torch: a CPU build of it is to be had for an older Python.
+test-torch: $(VENV)/.ready-dev $(VENV)-torch/.ready
+	BAYES_PREHOC_PYTHON=$(abspath $(BIN)/python) $(VENV)-torch/bin/python -m pytest -W default -rP \
+		--confcutdir tests/torch tests/torch
+
 $(BIN)/python:
 	@python=$$(PYTHON="$(PYTHON)" sh tools/find-python) && echo "Python: $$python" && "$$python" -m venv $(VENV)
 
@@ -61,6 +67,12 @@ $(VENV)-lowest/.ready: pyproject.toml
 		--constraint $(VENV)-lowest/lowest.txt --editable ".[test]"
 	@touch $@
 
+$(VENV)-torch/.ready:
+	$(TORCH_PYTHON) -m venv $(VENV)-torch
+	$(VENV)-torch/bin/python -m pip --disable-pip-version-check install --quiet \
+		torch==2.13.0 transformers==5.24.0 "accelerate>=1.1.0" "pytest>=8.4.0"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(OUT) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-torch $(OUT) build dist .pytest_cache .ruff_cache
 	find bayes_prehoc tests benchmarks models -name __pycache__ -type d -prune -exec rm -rf {} +

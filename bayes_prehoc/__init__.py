@@ -28,12 +28,19 @@ if TYPE_CHECKING:
         ThresholdLoss,
         allocate,
         load_plan,
+        next_probe,
         plan,
+        predict_new_task,
+        predict_outcome,
+        seeds_to_tell_apart,
+        watch_decision,
+        watch_table,
     )
     from bayes_prehoc.probes import Adapter, ProbeSpec, TextData, probe, suite
     from bayes_prehoc.report import write_report
     from bayes_prehoc.risk import RiskEstimates, estimate_risk
     from bayes_prehoc.runs import RunStore, Trajectories, read_runs
+    from bayes_prehoc.watching import Decision, WatchTable, load_watch_table
 
     __version__: str
 
@@ -41,6 +48,7 @@ __all__ = [
     "Adapter",
     "Allocation",
     "ConvexCost",
+    "Decision",
     "InputError",
     "LinearCost",
     "Plan",
@@ -52,16 +60,24 @@ __all__ = [
     "TextData",
     "ThresholdLoss",
     "Trajectories",
+    "WatchTable",
     "__version__",
     "allocate",
     "estimate_risk",
     "fit",
     "load_plan",
     "load_posterior",
+    "load_watch_table",
+    "next_probe",
     "plan",
+    "predict_new_task",
+    "predict_outcome",
     "probe",
     "read_runs",
+    "seeds_to_tell_apart",
     "suite",
+    "watch_decision",
+    "watch_table",
     "write_report",
 ]
 
@@ -78,12 +94,19 @@ _PLACES = {
         "ThresholdLoss",
         "allocate",
         "load_plan",
+        "next_probe",
         "plan",
+        "predict_new_task",
+        "predict_outcome",
+        "seeds_to_tell_apart",
+        "watch_decision",
+        "watch_table",
     ),
     "probes": ("Adapter", "ProbeSpec", "TextData", "probe", "suite"),
     "report": ("write_report",),
     "risk": ("RiskEstimates", "estimate_risk"),
     "runs": ("RunStore", "Trajectories", "read_runs"),
+    "watching": ("Decision", "WatchTable", "load_watch_table"),
 }
 
 

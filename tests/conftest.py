@@ -4,16 +4,26 @@ import functools
 import gc
 import os
 import shutil
+import types
 from pathlib import Path
 
 import jax
 import jaxtyping
+import numpy as np
 import pytest
+from scipy import special
 
 # Installed before the package is imported, so that shape annotations are checked while the tests run. Modules that
 # NumPyro or NNX trace run unchecked: they meet jax's defaults.
 CHECKED = ("bayes_prehoc.theory", "bayes_prehoc.risk")
 _hook = jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
+
+from bayes_prehoc.hierarchy.labels import labelled  # noqa: E402
+from bayes_prehoc.hierarchy.model import weak_prior  # noqa: E402
+from bayes_prehoc.hierarchy.posterior import Posterior  # noqa: E402
+from bayes_prehoc.risk.estimate import estimate_risk  # noqa: E402
+from bayes_prehoc.risk.laboratory import martingale  # noqa: E402
+from bayes_prehoc.runs.trajectories import Trajectories  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,6 +83,57 @@ def _caches_of_their_own(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", programs)
         yield
+
+
+@pytest.fixture(scope="session")
+def posterior_of():
+    """Function that makes a posterior of estimates from draws of their latents, (S, T) or one number for all.
+
+    `mu_level` and so on, if given, are those of the population; `misfit` to `lasting` are shared by the tasks.
+    """
+
+    def made(estimates, *, level, share, rate, draws=400, **others):
+        tasks = len(estimates)
+        sites = {name: np.broadcast_to(value, (draws, tasks)) for name, value in
+                 {"level": level, "share": share, "rate": rate}.items()}  # fmt: skip
+        known = {"log_onset": -4.0, "misfit": 0.0, "dependence": 0.9}
+        if estimates.proxy == "run_to_run":
+            known |= {"drift": 0.0, "lasting": 1.0}
+        known |= others
+        noise = known.pop("noise", None)
+        if noise is not None:
+            sites["noise"] = np.broadcast_to(noise, (draws, tasks))
+        shapes = {"mu_level": (draws, 1), "tau": (draws, 3), "corr": (draws, 3, 3)}
+        sites |= {name: np.broadcast_to(value, shapes.get(name, (draws,))) for name, value in known.items()}
+        sites = {name: np.array(value, float)[None] for name, value in sites.items()}
+        drawn = labelled(sites, {}, estimates)
+        return Posterior(drawn, estimates, (), weak_prior(estimates.proxy), "weak prior", 0)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def laboratory(posterior_of):
+    """A chain whose risk is known, 64 of its runs, and a posterior that knows the risk, give or take `spread`."""
+    depths = np.geomspace(10.0, 1000.0, 7)
+    alpha, amplitude, floor = 0.5, 3e-3, 1e-5
+    chain = martingale(depths, alpha, amplitude, floor)
+    runs = Trajectories((chain.draw(np.random.default_rng(0), 64, name="a"),))
+    estimates = estimate_risk(runs, proxy="conditional")
+    reducible = amplitude * (200.0**-alpha - 1000.0**-alpha)
+
+    def posterior(spread=0.0):
+        return posterior_of(
+            estimates,
+            level=np.log((floor + reducible) / estimates["a"].scale ** 2)
+            + spread * np.random.default_rng(1).normal(size=(400, 1)),
+            share=np.log(floor / reducible),
+            rate=special.logit((alpha + 1.0) / 5.0),
+            # c_1 is nothing beside any depth, as in the chain.
+            log_onset=-20.0,
+        )
+
+    return types.SimpleNamespace(chain=chain, runs=runs, posterior=posterior)
 
 
 MOST_MAPPINGS = 20_000

@@ -26,6 +26,7 @@ LAYERS = (
     "errors",
     "_files",
     "_machine",
+    "watching",
     "theory",
     "runs",
     "risk",
@@ -113,7 +114,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
 
     core = modules(project["dependencies"])
     extras = project["optional-dependencies"]
-    extra = modules(extras["suite"] + extras["parquet"] + extras["models"])
+    extra = modules(extras["suite"] + extras["parquet"] + extras["models"] + extras["optuna"])
     # Parts of declared ones: h5netcdf[h5py], jinja2 and jax.
     parts = {"h5py", "markupsafe", "ml_dtypes"}
     # xarray calls it by name.

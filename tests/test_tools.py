@@ -124,8 +124,8 @@ def _lowest(*extras):
 
 def test_the_lowest_version_of_every_direct_dependency_is_listed():
     assert set(_lowest()) == _direct()
-    # The extra `test` stands on four others.
-    every = _direct("test").union(*map(_direct, ("suite", "parquet", "models", "notebooks")))
+    # The extra `test` stands on five others.
+    every = _direct("test").union(*map(_direct, ("suite", "parquet", "models", "optuna", "notebooks")))
     assert set(_lowest("test")) == _direct() | every
 
 

@@ -1,4 +1,4 @@
-"""The density of all latents is the model's and integrates to the collapsed one; both engines draw from one posterior."""
+"""The density of all latents is the model's and integrates to the collapsed one; both engines draw alike."""
 
 import jax
 import jax.numpy as jnp
