@@ -501,13 +501,6 @@ def _check(card):
     validate.tuple_of_arrays((card.draws,), ((number, size),), "draws")
     _check_fingerprints(card.fingerprints, where)
     _check_population(card)
-    for check in card.diagnostics:
-        validate.text(check.name, "diagnostics")
-        validate.text(check.worst, f"diagnostics, {check.name}", empty=True)
-        validate.number(check.value, f"diagnostics, {check.name}")
-        validate.number(check.threshold, f"diagnostics, {check.name}")
-        if check.passed is not True:
-            raise InputError(f"the check {check.name!r} was not passed", where, "What did not converge is no prior.")
     for distance in compare_with_draws(card.mixture, card.draws, labels):
         if not distance.passed:
             raise InputError(
@@ -516,6 +509,13 @@ def _check(card):
                 where,
                 "Make the card again from more draws; a posterior that four normals do not describe cannot travel.",
             )
+    for check in card.diagnostics:
+        validate.text(check.name, "diagnostics")
+        validate.text(check.worst, f"diagnostics, {check.name}", empty=True)
+        validate.number(check.value, f"diagnostics, {check.name}")
+        validate.number(check.threshold, f"diagnostics, {check.name}")
+        if check.passed is not True:
+            raise InputError(f"the check {check.name!r} was not passed", where, "What did not converge is no prior.")
 
 
 def _check_fingerprints(found, where):

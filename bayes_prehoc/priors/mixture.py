@@ -31,8 +31,10 @@ __all__ = [
 
 MOST = 4
 """Components of a mixture."""
-STARTS = 3
-STEPS = 300
+STARTS, ROUNDS, STEPS = 3, 10, 300
+"""Starts of expectation maximisation, rounds of k-means that make one, and the most steps from it."""
+ADDED = 2
+"""Draws with the covariance of all that are added to each component, beside one per dimension."""
 CONVERGED = 1e-3
 """Gain of the penalised log likelihood in a step, in nats, at which expectation maximisation ends."""
 
@@ -63,10 +65,11 @@ def fit_gaussians(draws: Float[np.ndarray, "S P"], effective: float | None = Non
     center, covariance = draws.mean(axis=0), np.cov(draws.T).reshape(size, size)
     factor = np.linalg.cholesky(covariance)
     white = np.linalg.solve(factor, (draws - center).T).T
+    standard = (draws - center) / np.sqrt(np.diag(covariance))
     rng = np.random.default_rng(seed)
     best = (np.inf, None)
     for count in range(1, MOST + 1):
-        tries = [_maximise(rng, white, each, count) for _ in range(1 if count == 1 else STARTS)]
+        tries = [_maximise(rng, white, standard, each, count) for _ in range(1 if count == 1 else STARTS)]
         log_likelihood, _, fitted = max(tries, key=lambda found: found[1])
         parameters = count * (1 + size + size * (size + 1) // 2) - 1
         best = min(best, (2.0 * parameters - 2.0 * log_likelihood, fitted), key=lambda pair: pair[0])
@@ -136,41 +139,56 @@ def _whitening(of):
     return np.linalg.solve(factor, np.broadcast_to(np.eye(factor.shape[1]), factor.shape)), log_det
 
 
-def _maximise(rng, x, each, count):
-    """(log likelihood, the same penalised, mixture) of whitened draws x, each of which counts as `each`, from one start."""
-    number, size = x.shape
+def _maximise(rng, x, standard, each, count):
+    """(log likelihood, the same penalised, mixture) of whitened draws x, each of which counts as `each`, from one start.
+
+    `standard` are the draws with unit variance in every coordinate, where modes are as far apart as they are.
+    """
+    size = x.shape[1]
     if count == 1:
         found = Gaussians(np.ones(1), x.mean(axis=0)[None], np.cov(x.T, bias=True).reshape(1, size, size))
         log_likelihood = each * float(log_density(found, x).sum())
         return log_likelihood, log_likelihood, found
-    added = size + 2.0
-    of = Gaussians(np.full(count, 1.0 / count), _centers(rng, x, count), np.tile(np.eye(size), (count, 1, 1)))
+    share = each * (_nearest(standard, _centers(rng, standard, count)) == np.arange(count)[:, None])
     penalised = -np.inf
     for _ in range(STEPS):
+        of = _of_shares(x, share)
         inverse, log_det = _whitening(of)
         white = np.einsum("cij,csj->csi", inverse, x - of.mean[:, None], optimize=True)
         terms = np.log(of.weight)[:, None] - log_det[:, None] - 0.5 * (white**2).sum(axis=2)
         terms -= 0.5 * size * math.log(2.0 * math.pi)
         total = np.logaddexp.reduce(terms, axis=0)
         log_likelihood = each * float(total.sum())
-        penalty = added * float(np.sum(log_det) + 0.5 * np.sum(inverse**2))
+        penalty = (size + ADDED) * float(np.sum(log_det) + 0.5 * np.sum(inverse**2))
         before, penalised = penalised, log_likelihood - penalty
         if penalised - before < CONVERGED:
             break
         share = each * np.exp(terms - total)
-        held = share.sum(axis=1)
-        mean = share @ x / np.maximum(held, 1e-9)[:, None]
-        off = x - mean[:, None]
-        scatter = np.einsum("cs,csi,csj->cij", share, off, off, optimize=True)
-        covariance = (scatter + added * np.eye(size)) / (held + added)[:, None, None]
-        of = Gaussians(np.maximum(held, 1e-9) / np.maximum(held, 1e-9).sum(), mean, covariance)
     return log_likelihood, penalised, of
 
 
+def _of_shares(x, share):
+    """The mixture whose components hold these shares (C, S) of whitened draws."""
+    size = x.shape[1]
+    held = np.maximum(share.sum(axis=1), 1e-9)
+    mean = share @ x / held[:, None]
+    off = x - mean[:, None]
+    scatter = np.einsum("cs,csi,csj->cij", share, off, off, optimize=True)
+    added = size + ADDED
+    return Gaussians(held / held.sum(), mean, (scatter + added * np.eye(size)) / (held + added)[:, None, None])
+
+
 def _centers(rng, x, count):
-    """Draws far from each other, as in k-means++."""
+    """Means of parts of the draws: k-means from a start as in k-means++."""
     centers = x[[rng.integers(len(x))]]
     while len(centers) < count:
         squares = ((x[:, None, :] - centers) ** 2).sum(axis=2).min(axis=1)
         centers = np.vstack([centers, x[rng.choice(len(x), p=squares / squares.sum())]])
+    for _ in range(ROUNDS):
+        own = _nearest(x, centers)
+        centers = np.stack([x[own == c].mean(axis=0) if np.any(own == c) else centers[c] for c in range(count)])
     return centers
+
+
+def _nearest(x, centers):
+    return ((x[:, None, :] - centers) ** 2).sum(axis=2).argmin(axis=1)

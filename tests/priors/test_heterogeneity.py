@@ -1,11 +1,13 @@
 """Meta-analysis: against quadrature, against importance sampling of everything, and on simulated projects."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.priors import combine
+from bayes_prehoc.priors import Transform, Units, combine
 from bayes_prehoc.priors import heterogeneity as meta
 from bayes_prehoc.priors.heterogeneity import HETEROGENEITY, Evidence, evidence_of, predictive
 
@@ -107,13 +109,12 @@ def test_chains_that_do_not_agree_give_no_answer(monkeypatch):
 
 @pytest.fixture(scope="module")
 def combined(make):
-    """Of three projects, one with another kind of metric."""
+    """Of two projects, one with another kind of metric."""
     cards = [
         make.card(at=0.8, name="a"),
-        make.card(at=0.2, name="b", seed=1, first=1000, kinds=("loss",), licence="MIT"),
-        make.card(at=-0.4, name="c", seed=2, first=2000, kinds=("accuracy", "loss")),
+        make.card(at=-0.4, name="b", seed=1, first=1000, kinds=("loss",), licence="MIT"),
     ]
-    return cards, combine(cards, "all", description="of three")
+    return cards, combine(cards, "all", description="of two")
 
 
 def test_a_combined_card_is_wider_than_each_and_lies_between(combined):
@@ -129,12 +130,12 @@ def test_a_combined_card_is_wider_than_each_and_lies_between(combined):
 def test_a_combined_card_says_what_it_is_made_of(combined):
     cards, found = combined
     about = found.card.provenance
-    assert (about.name, about.projects, about.tasks, about.runs) == ("all", 3, 36, 288)
-    assert (about.licence, about.description) == ("unknown", "of three")
+    assert (about.name, about.projects, about.tasks, about.runs) == ("all", 2, 24, 192)
+    assert (about.licence, about.description) == ("unknown", "of two")
     assert found.card.scope.metric_kinds == ("accuracy", "loss")
     assert found.card.labels[:2] == ("mu_level[accuracy]", "mu_level[loss]")
     assert found.card.population["mu_level[loss]"] == "tau[level]"
-    assert len(found.card.fingerprints) == 288
+    assert len(found.card.fingerprints) == 192
     with pytest.raises(InputError, match="a combination itself"):
         combine([found.card, cards[0]], "more")
 
@@ -142,17 +143,35 @@ def test_a_combined_card_says_what_it_is_made_of(combined):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"first": 0}, "has seen a run that a has seen too"),
-        ({"scope": {}, "first": 1000, "proxy": "conditional"}, "its proxy is conditional"),
+        ({"first": 0}, "has seen a run that made-up has seen too"),
+        ({"scope": {"proxy": "conditional"}}, "its proxy is conditional"),
+        ({"scope": {"reference_depth": 0.1}}, "its reference_depth is 0.1"),
+        ({"shift": 0.1}, "its weak prior of 'mu_level.accuracy.' is another"),
+        ({"kind": "exponential"}, "its site 'misfit' is another"),
     ],
 )
-def test_cards_that_do_not_go_together(make, changes, words):
-    import dataclasses
-
-    proxy = changes.pop("proxy", "run_to_run")
-    other = make.card(name="b", seed=1, **changes)
-    other = dataclasses.replace(other, scope=dataclasses.replace(other.scope, proxy=proxy))
+def test_cards_that_do_not_go_together(card, make, changes, words):
+    first = changes.get("first", 1000)
+    other = make.card(name="b", first=first)
+    if "scope" in changes:
+        other = dataclasses.replace(other, scope=dataclasses.replace(other.scope, **changes["scope"]))
+    if "shift" in changes:
+        other = dataclasses.replace(other, weak=dataclasses.replace(other.weak, mean=other.weak.mean + 0.1))
+    if "kind" in changes:
+        sites = list(other.sites)
+        sites[6] = dataclasses.replace(sites[6], transform=Transform("exponential", {"mean": (0.2,)}))
+        other = dataclasses.replace(other, sites=tuple(sites))
     with pytest.raises(InputError, match=words):
-        combine([make.card(name="a"), other], "both")
+        combine([card, other], "both")
+
+
+def test_one_card_is_no_combination(card):
     with pytest.raises(InputError, match="two or more"):
-        combine([other], "one")
+        combine([card], "one")
+
+
+def test_cards_in_other_units_are_converted_first(make, combined):
+    cards, found = combined
+    other = cards[1].converted(Units(depth=0.2, risk=0.01))
+    again = combine([cards[0], other], "all", description="of two").card
+    assert again.mixture.mean == pytest.approx(found.card.mixture.mean, abs=1e-6)
