@@ -27,7 +27,7 @@ from bayes_prehoc.priors.text import card_text
 from bayes_prehoc.priors.transforms import Site, Transform
 from bayes_prehoc.priors.verify import Diagnostic
 
-__all__ = ["FILES", "SCHEMA_VERSION", "find_card", "load_card", "save_card"]
+__all__ = ["CHECKS", "DRAWS", "FILES", "PRIOR", "SCHEMA_VERSION", "TEXT", "contents", "find_card", "load_card", "save_card"]
 
 SCHEMA_VERSION = 1
 FORMAT = "bayes_prehoc prior card"
@@ -99,7 +99,7 @@ def save_card(card: PriorCard, path) -> None:
     """Write a card; `PriorCard.save` calls this. A card that is there already is replaced, anything else is not."""
     folder = Path(path)
     _check_place(folder)
-    made = _contents(card)
+    made = contents(card)
     try:
         # A folder beside its place, so that no half of a card is ever there.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
@@ -132,7 +132,7 @@ def _check_place(folder):
         raise InputError("the folder that it would lie in does not exist", str(folder), f"Create {folder.parent} first.")
 
 
-def _contents(card):
+def contents(card):
     """The bytes of each file."""
     from safetensors.numpy import save
 
