@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bayes_prehoc.errors import InputError
     from bayes_prehoc.hierarchy import Posterior, fit, load_posterior
     from bayes_prehoc.planning import LinearCost, Plan, load_plan, plan
+    from bayes_prehoc.priors import PriorCard, load_card
     from bayes_prehoc.probes import Adapter, ProbeSpec, TextData, probe, suite
     from bayes_prehoc.report import write_report
     from bayes_prehoc.risk import RiskEstimates, estimate_risk
@@ -33,6 +34,7 @@ __all__ = [
     "LinearCost",
     "Plan",
     "Posterior",
+    "PriorCard",
     "ProbeSpec",
     "RiskEstimates",
     "RunStore",
@@ -41,6 +43,7 @@ __all__ = [
     "__version__",
     "estimate_risk",
     "fit",
+    "load_card",
     "load_plan",
     "load_posterior",
     "plan",
@@ -55,6 +58,7 @@ _PLACES = {
     "errors": ("InputError",),
     "hierarchy": ("Posterior", "fit", "load_posterior"),
     "planning": ("LinearCost", "Plan", "load_plan", "plan"),
+    "priors": ("PriorCard", "load_card"),
     "probes": ("Adapter", "ProbeSpec", "TextData", "probe", "suite"),
     "report": ("write_report",),
     "risk": ("RiskEstimates", "estimate_risk"),

@@ -36,7 +36,7 @@ LAYERS = (
     "report",
     "integrations",
 )
-COMMAND_LINE = ("_programs", "_terminal", "_console", "_arguments", "cli")
+COMMAND_LINE = ("_programs", "_terminal", "_console", "_arguments", "_prior_commands", "cli")
 
 
 def _imported(tree, file):
@@ -113,7 +113,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
 
     core = modules(project["dependencies"])
     extras = project["optional-dependencies"]
-    extra = modules(extras["suite"] + extras["parquet"] + extras["models"])
+    extra = modules(extras["suite"] + extras["parquet"] + extras["models"] + extras["hub"])
     # Parts of declared ones: h5netcdf[h5py], jinja2 and jax.
     parts = {"h5py", "markupsafe", "ml_dtypes"}
     # xarray calls it by name.

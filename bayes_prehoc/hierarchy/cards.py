@@ -1,8 +1,8 @@
 """What a posterior knows of the hyperparameters, as a prior card for another project.
 
-A card's coordinates are those of `target`, in the order of the sites here: each hyperparameter's transform follows from its
-prior, so a hyperparameter that the model gains is on the card as soon as it has a prior in `model.hyperpriors`. What the data
-left open is then exactly standard normal there, but for correlations, which nearly are.
+A card's coordinates are those of `target`, in the order of the sites here: each hyperparameter's transform follows from
+its prior, so a hyperparameter that the model gains is on the card as soon as it has a prior in `model.hyperpriors`.
+What the data left open is then exactly standard normal there, but for correlations, which nearly are.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def card_of(
     licence: str = "unknown",
     citation: str = "",
     families: Sequence[str] = (),
-    with_task_names: bool = False,
+    task_names: bool = False,
     calibration: Sequence[Calibration] = (),
 ) -> PriorCard:
     """The prior card of a fit.
@@ -46,7 +46,7 @@ def card_of(
         As in `priors.Provenance`.
     families : sequence of str
         Families of the tasks.
-    with_task_names : bool
+    task_names : bool
         Whether the card names the tasks; otherwise it holds nothing that tells them.
     calibration : sequence of Calibration
         Figures of how well fits of this kind are calibrated.
@@ -78,7 +78,7 @@ def card_of(
         licence=licence,
         citation=citation,
         fitted_under=posterior.prior,
-        task_names=posterior.tasks if with_task_names else None,
+        task_names=posterior.tasks if task_names else None,
     )
     return make_card(
         {site: own.reshape(-1, *own.shape[2:]) for site, own in values.items()},

@@ -1,9 +1,9 @@
 """The prior card: what a project learned of the hyperparameters, with its units, its provenance and its checks.
 
-A card is a density of unconstrained coordinates (`transforms`), a mixture of normals (`mixture`), verified against draws that
-it carries (`verify`). It names its sites and their shapes itself, so that a model with other hyperparameters has cards of
-the same form. It holds no task's figures, and tasks' names only where asked for; of each run it has seen there is a
-fingerprint, so that nobody uses a card on the data that it was made from.
+A card is a density of unconstrained coordinates (`transforms`), a mixture of normals (`mixture`), verified against
+draws that it carries (`verify`). It names its sites and their shapes itself, so that a model with other hyperparameters
+has cards of the same form. It holds no task's figures, and tasks' names only where asked for; of each run it has seen
+there is a fingerprint, so that nobody uses a card on the data that it was made from.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import datetime
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -26,7 +27,17 @@ from bayes_prehoc.priors.verify import Diagnostic, compare_with_draws
 from bayes_prehoc.priors.worth import equivalent_tasks
 from bayes_prehoc.risk.estimates import RiskEstimates
 
-__all__ = ["MOST_COORDINATES", "MOST_DRAWS", "Calibration", "PriorCard", "Provenance", "Scope", "Units", "Weak", "make_card"]
+__all__ = [
+    "MOST_COORDINATES",
+    "MOST_DRAWS",
+    "Calibration",
+    "PriorCard",
+    "Provenance",
+    "Scope",
+    "Units",
+    "Weak",
+    "make_card",
+]
 
 MOST_COORDINATES = 200
 MOST_DRAWS = 1000
@@ -125,7 +136,9 @@ class Provenance:
     fitted_under: str = "weak prior"
     task_names: tuple[str, ...] | None = None
     projects: int = 1
-    made_by: str = dataclasses.field(default_factory=lambda: f"bayes-prehoc {importlib.metadata.version('bayes-prehoc')}")
+    made_by: str = dataclasses.field(
+        default_factory=lambda: f"bayes-prehoc {importlib.metadata.version('bayes-prehoc')}"
+    )
     created: str = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
 
     def __post_init__(self):
@@ -238,7 +251,7 @@ class PriorCard:
     def places(self) -> dict[str, slice]:
         """Where the coordinates of each site lie."""
         ends = np.cumsum([0, *(len(site.labels) for site in self.sites)]).tolist()
-        return {site.name: slice(*pair) for site, pair in zip(self.sites, zip(ends, ends[1:], strict=False), strict=True)}
+        return {site.name: slice(*pair) for site, pair in zip(self.sites, itertools.pairwise(ends), strict=True)}
 
     def log_density(self, y):
         """Log density of unconstrained coordinates.
@@ -293,8 +306,8 @@ class PriorCard:
         return mixture.marginal(self.mixture, [self.labels.index(label) for label in labels])
 
     def summary(self) -> pd.DataFrame:
-        """One row per element of each site: median and 90% interval (`lower`, `upper`) in the hyperparameter's own unit, and
-        `narrowing`, the weak prior's standard deviation over the card's, in coordinates.
+        """One row per element of each site: median and 90% interval (`lower`, `upper`) in the hyperparameter's own
+        unit, and `narrowing`, the weak prior's standard deviation over the card's, in coordinates.
 
         Correlation matrices have the elements below the diagonal. A fixed sample is summarised.
         """
@@ -315,8 +328,8 @@ class PriorCard:
 
     @functools.cached_property
     def equivalent_tasks(self) -> dict[str, float]:
-        """What the prior of each population mean is worth, in tasks whose curves are known exactly (`worth`), from the card's
-        draws."""
+        """What the prior of each population mean is worth, in tasks whose curves are known exactly (`worth`), from the
+        card's draws."""
         values = {}
         for site in self.sites:
             if site.transform.kind != "correlation":

@@ -1,10 +1,10 @@
 """Prior cards as folders: `prior.json`, `draws.safetensors`, `checks.json`, and `card.md` for people.
 
-A card may come from a stranger. Only these four names are opened, in the folder itself and never through a link; each has a
-largest size that is looked at before anything is read; JSON and safetensors are the only formats, so nothing is executed; and
-everything that was read is validated before it is used: types, sizes, characters, finiteness, covariances, the hashes of
-the other files, the log density that the card's maker found at a few points, computed again, and the draws, which the mixture
-must be that of. `card.md` is never read.
+A card may come from a stranger. Only these four names are opened, in the folder itself and never through a link; each
+has a largest size that is looked at before anything is read; JSON and safetensors are the only formats, so nothing is
+executed; and everything that was read is validated before it is used: types, sizes, characters, finiteness,
+covariances, the hashes of the other files, the log density that the card's maker found at a few points, computed again,
+and the draws, which the mixture must be that of. `card.md` is never read.
 """
 
 import dataclasses
@@ -27,7 +27,18 @@ from bayes_prehoc.priors.text import card_text
 from bayes_prehoc.priors.transforms import Site, Transform
 from bayes_prehoc.priors.verify import Diagnostic
 
-__all__ = ["CHECKS", "DRAWS", "FILES", "PRIOR", "SCHEMA_VERSION", "TEXT", "contents", "find_card", "load_card", "save_card"]
+__all__ = [
+    "CHECKS",
+    "DRAWS",
+    "FILES",
+    "PRIOR",
+    "SCHEMA_VERSION",
+    "TEXT",
+    "contents",
+    "find_card",
+    "load_card",
+    "save_card",
+]
 
 SCHEMA_VERSION = 1
 FORMAT = "bayes_prehoc prior card"
@@ -43,8 +54,8 @@ _REMEDY = "Make the card again, or fetch it again from where it comes."
 def find_card(name: str) -> Path:
     """Folder of a card that is known by name.
 
-    Looked up in `$BAYES_PREHOC_MODELS/priors`, then in the folder that the wheel carries, then in `models/priors` at the
-    repository's root (editable installs).
+    Looked up in `$BAYES_PREHOC_MODELS/priors`, then in the folder that the wheel carries, then in `models/priors` at
+    the repository's root (editable installs).
 
     Raises
     ------
@@ -72,8 +83,8 @@ def load_card(name_or_path) -> PriorCard:
     Parameters
     ----------
     name_or_path : str or path
-        A folder; or the name of a card that ships with the package or lies in `$BAYES_PREHOC_MODELS/priors`, where there is
-        no such folder.
+        A folder; or the name of a card that ships with the package or lies in `$BAYES_PREHOC_MODELS/priors`, where
+        there is no such folder.
 
     Raises
     ------
@@ -118,7 +129,9 @@ def save_card(card: PriorCard, path) -> None:
                 raise
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror})", str(folder), "Check the place and the disk.") from None
+        raise InputError(
+            f"cannot be written ({error.strerror})", str(folder), "Check the place and the disk."
+        ) from None
 
 
 def _check_place(folder):
@@ -129,7 +142,9 @@ def _check_place(folder):
         if others:
             raise InputError(f"holds {others[0]!r}, which is no part of a card", str(folder), "Name a new folder.")
     if not folder.parent.is_dir():
-        raise InputError("the folder that it would lie in does not exist", str(folder), f"Create {folder.parent} first.")
+        raise InputError(
+            "the folder that it would lie in does not exist", str(folder), f"Create {folder.parent} first."
+        )
 
 
 def contents(card):
@@ -280,7 +295,7 @@ def _tensors(raw, size):
     from safetensors import SafetensorError, deserialize
 
     try:
-        found = {name: tensor for name, tensor in deserialize(raw)}
+        found = dict(deserialize(raw))
     except SafetensorError as error:
         raise InputError(f"it is no safetensors file ({ascii(str(error))[:200]})", DRAWS, _REMEDY) from None
     wanted = {"draws": ("F64", np.float64, size), "fingerprints": ("U8", np.uint8, FINGERPRINT)}

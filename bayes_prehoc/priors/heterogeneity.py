@@ -1,17 +1,19 @@
 r"""Several projects' cards as one prior for a new project: a meta-analysis with heterogeneity between projects.
 
-In coordinates in which the weak prior is standard normal, project k has hyperparameters theta_k, and a new one theta_new,
+In coordinates in which the weak prior is standard normal, project k has hyperparameters theta_k, and a new one
+theta_new,
 
     theta_k, theta_new ~ Normal(mu, diag(h^2)),   mu ~ Normal(0, I),   h_j ~ half-normal(1/2) .
 
-Half of the weak prior's width is a large difference between projects, and none is the likeliest (Neuenschwander et al. 2010;
-Roever et al. 2021). What project k's data say of theta_k is its card over the weak prior that is in it, taken as normal
-by its first two moments: of precision Lambda_k = S_k^-1 - I and S_k^-1 m_k. Where a card knows less than the weak prior, in
-any direction, it says nothing. A coordinate that a card lacks (another kind of metric) is one of which it says nothing.
+Half of the weak prior's width is a large difference between projects, and none is the likeliest (Neuenschwander et al.
+2010; Roever et al. 2021). What project k's data say of theta_k is its card over the weak prior that is in it, taken as
+normal by its first two moments: of precision Lambda_k = S_k^-1 - I and S_k^-1 m_k. Where a card knows less than the
+weak prior, in any direction, it says nothing. A coordinate that a card lacks (another kind of metric) is one of which
+it says nothing.
 
-With theta_k and mu integrated out there is a closed form for the density of h, which elliptical slices sample (Murray, Adams &
-MacKay 2010) from coordinates of h that are standard normal; mu and theta_new are drawn exactly. The draws of theta_new make the
-new card's mixture.
+With theta_k and mu integrated out there is a closed form for the density of h, which elliptical slices sample (Murray,
+Adams & MacKay 2010) from coordinates of h that are standard normal; mu and theta_new are drawn exactly. The draws of
+theta_new make the new card's mixture.
 """
 
 from collections.abc import Sequence
@@ -129,8 +131,8 @@ def _half_normal(u):
 
 
 def _marginal(h, evidence):
-    """Log likelihood (N,) of h (N, P) with theta_k and mu integrated out, and the precision (N, P, P) and linear term (N, P)
-    of mu given h.
+    """Log likelihood (N,) of h (N, P) with theta_k and mu integrated out, and the precision (N, P, P) and linear term
+    (N, P) of mu given h.
 
     With theta = mu + h z and A = I + h Lambda h, a project's z integrates to
     |A|^-1/2 exp(b' A^-1 b / 2) where b = h (linear - Lambda mu).

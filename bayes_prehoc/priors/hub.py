@@ -1,9 +1,9 @@
 """Cards on the Hugging Face hub: a model repository with the files of a card, and `README.md`, which is `card.md`.
 
-Its own client speaks to it (extra `hub`), with the account that is logged in there; `HF_ENDPOINT` names another hub. What is
-pushed was validated before, and what is pulled is read as any stranger's card, from a folder of its own: files of the
-repository that are no part of a card are not fetched, and none that is larger than a card's may be. A folder that is shared in
-any other way needs none of this.
+Its own client speaks to it (extra `hub`), with the account that is logged in there; `HF_ENDPOINT` names another hub.
+What is pushed was validated before, and what is pulled is read as any stranger's card, from a folder of its own: files
+of the repository that are no part of a card are not fetched, and none that is larger than a card's may be. A folder
+that is shared in any other way needs none of this.
 """
 
 import contextlib
@@ -70,7 +70,8 @@ def pull_card(repository: str, *, revision: str | None = None) -> PriorCard:
     Raises
     ------
     InputError
-        The client is not installed, the repository cannot be reached or holds no card, or the card is not as it must be.
+        The client is not installed, the repository cannot be reached or holds no card, or the card is not as it must
+        be.
     """
     api, _, errors = _client()
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +92,9 @@ def _check_size(name, sizes, repository):
     if name not in sizes:
         raise InputError(f"there is no {name} in it", f"repository {repository}", "Name the repository of a card.")
     if sizes[name] is None or sizes[name] > FILES[name]:
-        raise InputError(f"{name} has {sizes[name]} bytes", f"repository {repository}", f"A card has at most {FILES[name]}.")
+        raise InputError(
+            f"{name} has {sizes[name]} bytes", f"repository {repository}", f"A card has at most {FILES[name]}."
+        )
 
 
 def _client():

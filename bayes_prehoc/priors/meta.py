@@ -51,8 +51,8 @@ def combine(cards: Sequence[PriorCard], name: str, *, seed: int = 0, **about) ->
     Raises
     ------
     InputError
-        There are fewer than two, a card is itself a combination, two have seen the same run, or they differ in proxy, reference
-        depth, weak prior or in how a site is transformed; or the chains of the heterogeneity do not agree.
+        There are fewer than two, a card is itself a combination, two have seen the same run, or they differ in proxy,
+        reference depth, weak prior or in how a site is transformed; or the chains of the heterogeneity do not agree.
     """
     cards = [card.converted(Units()) for card in cards]
     _check_alike(cards)
@@ -85,7 +85,9 @@ def combine(cards: Sequence[PriorCard], name: str, *, seed: int = 0, **about) ->
         fingerprints=np.unique(np.concatenate([card.fingerprints for card in cards]), axis=0),
         diagnostics=(*diagnostics, *compare_with_draws(made, kept, tuple(labels))),
     )
-    return Combination(card, pd.DataFrame(dict(zip(("median", "lower", "upper"), quantiles, strict=True)), index=labels))
+    return Combination(
+        card, pd.DataFrame(dict(zip(("median", "lower", "upper"), quantiles, strict=True)), index=labels)
+    )
 
 
 def _spread(draws, number):

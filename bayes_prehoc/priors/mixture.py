@@ -2,10 +2,10 @@
 
     p(y) = sum_k w_k Normal(y; m_k, S_k)
 
-Components are found by expectation maximisation with a conjugate penalty (after Fraley & Raftery 2007): to each component's
-scatter come P + 2 draws with the covariance of all, which keeps it from collapsing. Their number, 1 to `MOST`, is by
-Akaike's information criterion, since what is wanted is the density nearest to the posterior's in expected log density,
-not the true number of clusters. Draws that hang together count as their effective number.
+Components are found by expectation maximisation with a conjugate penalty (after Fraley & Raftery 2007): to each
+component's scatter come P + 2 draws with the covariance of all, which keeps it from collapsing. Their number, 1 to
+`MOST`, is by Akaike's information criterion, since what is wanted is the density nearest to the posterior's in expected
+log density, not the true number of clusters. Draws that hang together count as their effective number.
 """
 
 import math
@@ -140,7 +140,8 @@ def _whitening(of):
 
 
 def _maximise(rng, x, standard, each, count):
-    """(log likelihood, the same penalised, mixture) of whitened draws x, each of which counts as `each`, from one start.
+    """(log likelihood, the same penalised, mixture) of whitened draws x, each of which counts as `each`, from one
+    start.
 
     `standard` are the draws with unit variance in every coordinate, where modes are as far apart as they are.
     """

@@ -1,12 +1,12 @@
 r"""How much a prior card is believed in the light of new data.
 
-The prior of a fit is a mixture of the card and the weak prior (Schmidli et al. 2014). With the evidences Z of the same data
-under each, the posterior is the mixture of the two posteriors in which the weak prior has the weight
+The prior of a fit is a mixture of the card and the weak prior (Schmidli et al. 2014). With the evidences Z of the same
+data under each, the posterior is the mixture of the two posteriors in which the weak prior has the weight
 
     w = 0.1 Z_weak / (0.1 Z_weak + 0.9 Z_card) .
 
-w is also the alarm for conflict of prior and data. How large it gets where there is none is told by simulation: the threshold
-is the 95% quantile of w over data simulated from the card.
+w is also the alarm for conflict of prior and data. How large it gets where there is none is told by simulation: the
+threshold is the 95% quantile of w over data simulated from the card.
 """
 
 import numpy as np
@@ -37,12 +37,14 @@ def weak_weight(log_evidence_weak, log_evidence_card) -> Float[np.ndarray, "..."
 
 
 def conflict_threshold(log_evidence_weak, log_evidence_card) -> float:
-    """w above which data conflict with the card: its 95% quantile, from log evidences (N,) of N data sets from the card."""
+    """w above which data conflict with the card: its 95% quantile, from log evidences (N,) of N data sets from the
+    card."""
     return float(np.quantile(weak_weight(log_evidence_weak, log_evidence_card), QUANTILE))
 
 
 def mixed_rows(rng: np.random.Generator, weight: float, weak: int, card: int, number: int) -> Float[np.ndarray, " N"]:
-    """Which draws make the mixed posterior: rows of `weak` draws under the weak prior followed by `card` under the card.
+    """Which draws make the mixed posterior: rows of `weak` draws under the weak prior followed by `card` under the
+    card.
 
     The number from each is the expected one, rounded at random; rows are drawn without replacement as long as there are
     enough.

@@ -13,8 +13,8 @@ from bayes_prehoc.priors.verify import MOST_DISTANCE
 __all__ = ["card_text", "escaped"]
 
 HUB_LICENCES = {
-    "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0", "mit",
-    "odbl", "pddl", "unknown",
+    "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0",
+    "mit", "odbl", "pddl", "unknown",
 }  # fmt: skip
 """Licences that the hub knows by these names; of others it is told the name."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~<>:@])")
@@ -37,8 +37,8 @@ def card_text(card: PriorCard) -> str:
         f"# Prior card {escaped(about.name)}",
         "",
         *([_paragraphs(about.description), ""] if about.description.strip() else []),
-        "What one project learned of how the risk of fine-tuning runs falls with depth, as a prior for the next: a density of "
-        "hyperparameters, not of any task.",
+        "What one project learned of how the risk of fine-tuning runs falls with depth, as a prior for the next: a "
+        "density of hyperparameters, not of any task.",
         "",
         "    import bayes_prehoc as bp",
         "",
@@ -68,8 +68,8 @@ def card_text(card: PriorCard) -> str:
         "| | median | 90% interval | narrower |",
         "| --- | --- | --- | --- |",
         *(
-            f"| {escaped(label)} | {row['median']:.3g} | {row['lower']:.3g} to {row['upper']:.3g} | {row['narrowing']:.2g} |"
-            for label, row in card.summary().iterrows()
+            f"| {escaped(label)} | {row.median:.3g} | {row.lower:.3g} to {row.upper:.3g} | {row.narrowing:.2g} |"
+            for label, row in zip(card.labels, card.summary().itertuples(), strict=True)
         ),
         "",
         "## Checks",

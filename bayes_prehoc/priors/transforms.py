@@ -1,7 +1,7 @@
 r"""Hyperparameters and the unconstrained coordinates that a prior card is a density of.
 
-A hyperparameter is a site with a name, a shape and a transform. Scales and shares are there as the standard normal value of
-the same quantile under a reference distribution,
+A hyperparameter is a site with a name, a shape and a transform. Scales and shares are there as the standard normal
+value of the same quantile under a reference distribution,
 
     y = Phi^-1(F(value)),
 

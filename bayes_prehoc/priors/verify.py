@@ -1,10 +1,11 @@
 """Whether a card's mixture stands for the draws that it was made of.
 
 Two distances of Kolmogorov and Smirnov, the largest difference of two distribution functions: of each coordinate alone,
-between the draws and the mixture, the worst one; and of all coordinates together, between the log densities that the mixture
-gives the draws and those that it gives draws of its own. The second is near nothing only if the draws lie as deep in the mixture
-as they would if they were its own, whatever the marginals say. Each may be `MOST_DISTANCE`: no probability is off by more
-than that. Draws with 400 effective ones differ from their own distribution by up to 0.07 by chance.
+between the draws and the mixture, the worst one; and of all coordinates together, between the log densities that the
+mixture gives the draws and those that it gives draws of its own. The second is near nothing only if the draws lie as
+deep in the mixture as they would if they were its own, whatever the marginals say. Each may be `MOST_DISTANCE`: no
+probability is off by more than that. Draws with 400 effective ones differ from their own distribution by up to 0.07 by
+chance.
 """
 
 from typing import NamedTuple

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from bayes_prehoc.cli import main
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.cards import card_of, sites_of
 from bayes_prehoc.hierarchy.data import model_data
@@ -98,7 +99,7 @@ def test_no_name_of_a_task_unless_asked_for(fitted, tmp_path):
     )
     card_of(secret, "six").save(tmp_path / "card")
     assert not any(b"secret" in file.read_bytes() for file in (tmp_path / "card").iterdir())
-    card_of(secret, "six", with_task_names=True).save(tmp_path / "named")
+    card_of(secret, "six", task_names=True).save(tmp_path / "named")
     assert json.loads((tmp_path / "named" / "prior.json").read_text())["provenance"]["task_names"][3] == "secret 3"
 
 
@@ -106,7 +107,7 @@ def test_of_remaining_risk_too(with_noise):
     posterior, _ = with_noise
     card = card_of(posterior, "eight")
     assert "drift" not in card.places and card.sites[-1].transform.kind == "power"
-    assert np.all((card.values(card.sample(500))["dependence"] > 0.0))
+    assert np.all(card.values(card.sample(500))["dependence"] > 0.0)
 
 
 def test_what_is_no_prior(fitted, not_converged):
@@ -128,3 +129,28 @@ def test_every_hyperparameter_has_a_place(fitted):
     there = {name for name in group.data_vars if "task" not in group[name].dims}
     assert {site.name for site in sites} == there
     assert len(weak.mean) == sum(len(site.labels) for site in sites)
+
+
+def test_the_command_makes_the_same_card(card, fitted, tmp_path, monkeypatch, capsys):
+    posterior, _ = fitted
+    posterior.save(tmp_path / "post.nc")
+    monkeypatch.chdir(tmp_path)
+    figures = [{"name": "coverage", "value": 0.91, "unit": "share", "target": "0.85 to 0.95", "met": True}]
+    (tmp_path / "figures.json").write_text(json.dumps(figures))
+    command = (
+        "prior export post.nc --out made --name six --licence MIT --families made-up --calibration figures.json --json"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    assert ended.value.code == 0
+    document = json.loads(capsys.readouterr().out)
+    made = load_card("made")
+    assert made.mixture.mean == pytest.approx(card.mixture.mean)
+    assert dataclasses.asdict(made.provenance) == dataclasses.asdict(card.provenance) == document["provenance"]
+    assert document["equivalent_tasks"] == pytest.approx(card.equivalent_tasks)
+    assert document["calibration"] == figures and made.calibration[0].met
+    (tmp_path / "figures.json").write_text("[1]")
+    with pytest.raises(SystemExit) as ended:
+        main(command.replace("made ", "other ").split())
+    assert ended.value.code == 2 and "no list of figures" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

@@ -41,7 +41,7 @@ def hashes(tasks, first=0):
 
 
 def card_around(
-    at=0.5, width=0.4, kinds=("accuracy",), seed=0, tasks=12, draws=800, first=0, scope=None, **about
+    at=0.5, width=0.4, kinds=("accuracy",), seed=0, tasks=12, draws=800, first=0, scope=None, more=(), **about
 ):
     """A card at `at` weak standard deviations from the weak mean, `width` of them wide, with a little correlation."""
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def card_around(
         before,
         Scope("run_to_run", 0.2, kinds, ("bert",), **(scope or {})),
         Provenance(**({"name": "made-up", "tasks": tasks, "runs": 8 * tasks, "licence": "CC0-1.0"} | about)),
-        hashes=hashes(tasks, first),
+        hashes=(*hashes(tasks, first), *more),
         population=means,
         diagnostics=(Diagnostic("r_hat", True, 1.002, 1.01, "tau[0]"),),
     )

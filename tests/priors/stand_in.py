@@ -1,5 +1,5 @@
-"""A stand-in for the Hugging Face hub's HTTP interface on loopback: what its client calls to make a repository, to commit
-to it, by Git LFS too, and to fetch files."""
+"""A stand-in for the Hugging Face hub's HTTP interface on loopback: what its client calls to make a repository, to
+commit to it, by Git LFS too, and to fetch files."""
 
 import base64
 import contextlib
@@ -33,7 +33,9 @@ def handler(hub):
             pass
 
         def answer(self, status, content=None, headers=None, error=None):
-            body = content if isinstance(content, bytes) else json.dumps(content if content is not None else {}).encode()
+            body = (
+                content if isinstance(content, bytes) else json.dumps(content if content is not None else {}).encode()
+            )
             self.send_response(status)
             for name, value in {"Content-Length": len(body), **(headers or {})}.items():
                 self.send_header(name, str(value))
@@ -72,7 +74,9 @@ def handler(hub):
             if parts == ["api", "validate-yaml"]:
                 content = json.loads(body)["content"]
                 ok = content.startswith("---\nlicense: ")
-                return self.answer(200 if ok else 400, {"errors": [] if ok else [{"message": "no licence"}], "warnings": []})
+                return self.answer(
+                    200 if ok else 400, {"errors": [] if ok else [{"message": "no licence"}], "warnings": []}
+                )
             name = "/".join(parts[2:4]) if parts[0] == "api" else "/".join(parts[:2]).removesuffix(".git")
             if name not in hub.repositories:
                 return self.answer(404, {"error": "Repository not found"}, error="RepoNotFound")
@@ -86,7 +90,11 @@ def handler(hub):
                 return self.answer(200, {"files": listed})
             if parts[2:] == ["info", "lfs", "objects", "batch"]:
                 objects = [
-                    {"oid": o["oid"], "size": o["size"], "actions": {"upload": {"href": f"{self.origin()}/lfs/{o['oid']}"}}}
+                    {
+                        "oid": o["oid"],
+                        "size": o["size"],
+                        "actions": {"upload": {"href": f"{self.origin()}/lfs/{o['oid']}"}},
+                    }
                     for o in json.loads(body)["objects"]
                 ]
                 return self.answer(200, {"transfer": "basic", "objects": objects})

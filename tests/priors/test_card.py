@@ -28,7 +28,9 @@ def test_density_samples_and_values_are_of_the_same_hyperparameters(card):
     assert np.asarray(card.log_density(jnp.asarray(y[:3]))) == pytest.approx(card.log_density(y[:3]), rel=1e-3)
     assert y == pytest.approx(card.sample(4000, seed=1))
     values = card.values(y)
-    assert values["tau"].shape == (4000, 3) and values["corr"].shape == (4000, 3, 3) and values["misfit"].shape == (4000,)
+    assert (
+        values["tau"].shape == (4000, 3) and values["corr"].shape == (4000, 3, 3) and values["misfit"].shape == (4000,)
+    )
     assert np.all(values["tau"] > 0.0) and np.all((values["misfit"] > 0.0) & (values["misfit"] < 1.0))
     assert card.coordinates(values) == pytest.approx(y, abs=1e-5)
 
@@ -130,7 +132,10 @@ NARROW = np.diag([1.0] + [1e-15] * 13)
     [
         (lambda c: {"mixture": c.mixture._replace(covariance=-c.mixture.covariance)}, "positive definite"),
         (lambda c: {"mixture": c.mixture._replace(covariance=NARROW[None])}, "positive definite"),
-        (lambda c: {"mixture": c.mixture._replace(covariance=c.mixture.covariance + np.triu(np.ones(14)))}, "symmetric"),
+        (
+            lambda c: {"mixture": c.mixture._replace(covariance=c.mixture.covariance + np.triu(np.ones(14)))},
+            "symmetric",
+        ),
         (lambda c: {"mixture": c.mixture._replace(mean=c.mixture.mean * np.nan)}, "not finite"),
         (lambda c: {"mixture": c.mixture._replace(mean=c.mixture.mean + 1e7)}, "beyond a million"),
         (lambda c: {"mixture": c.mixture._replace(mean=c.mixture.mean.astype(np.float32))}, "float32"),

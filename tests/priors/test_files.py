@@ -295,7 +295,10 @@ def test_a_huge_file_is_not_read(saved, name):
 def test_what_a_stranger_wrote_is_no_markup_for_people(make, tmp_path):
     hostile = "<script>alert(1)</script> [x](javascript:x) | `a` **b** <img src=x onerror=y> &lt; https://bad.example"
     card = make.card(
-        kinds=("accuracy",), description=hostile + "\n\n---\nlicense: mit\n# Head", citation="```\n<b>x</b>", licence=hostile
+        kinds=("accuracy",),
+        description=hostile + "\n\n---\nlicense: mit\n# Head",
+        citation="```\n<b>x</b>",
+        licence=hostile,
     )
     card.save(tmp_path / "card")
     text = (tmp_path / "card" / "card.md").read_text()

@@ -14,9 +14,7 @@ from bayes_prehoc.priors.heterogeneity import HETEROGENEITY, Evidence, evidence_
 
 def test_in_one_dimension_it_is_what_quadrature_gives():
     precision, estimates = np.array([8.0, 30.0, 4.0]), np.array([0.9, -0.2, 0.4])
-    found = predictive(
-        np.random.default_rng(0), Evidence(precision[:, None, None], (precision * estimates)[:, None])
-    )
+    found = predictive(np.random.default_rng(0), Evidence(precision[:, None, None], (precision * estimates)[:, None]))
     h = np.linspace(1e-4, 4.0, 4001)[:, None]
     variance = 1.0 / precision + h**2
     # mu ~ N(0, 1) and estimates ~ N(mu, variance), given h.

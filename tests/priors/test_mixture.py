@@ -20,7 +20,9 @@ from bayes_prehoc.priors.mixture import (
 TWO = Gaussians(
     np.array([0.3, 0.7]),
     np.array([[-2.0, 0.0, 1.0], [1.0, 1.0, -1.0]]),
-    np.array([[[1.0, 0.3, 0.0], [0.3, 0.5, 0.1], [0.0, 0.1, 2.0]], [[0.5, -0.2, 0.0], [-0.2, 1.0, 0.0], [0.0, 0.0, 0.1]]]),
+    np.array(
+        [[[1.0, 0.3, 0.0], [0.3, 0.5, 0.1], [0.0, 0.1, 2.0]], [[0.5, -0.2, 0.0], [-0.2, 1.0, 0.0], [0.0, 0.0, 0.1]]]
+    ),
 )
 
 
@@ -87,7 +89,10 @@ def test_as_many_components_as_the_draws_have(components):
 def test_one_component_is_the_draws_own_normal_whatever_their_scales():
     rng = np.random.default_rng(0)
     scales = np.array([1e-3, 1.0, 1e3])
-    draws = 5.0 * scales + rng.normal(size=(500, 3)) @ np.array([[1.0, 0.9, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 1.0]]) * scales
+    draws = (
+        5.0 * scales
+        + rng.normal(size=(500, 3)) @ np.array([[1.0, 0.9, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 1.0]]) * scales
+    )
     found = fit_gaussians(draws)
     assert len(found.weight) == 1
     assert found.mean[0] == pytest.approx(draws.mean(axis=0))

@@ -1,6 +1,6 @@
 """Makes the golden card of the current schema version; one that is committed stays as it is.
 
-    PYTHONPATH=. python tests/priors/references/make_golden.py
+PYTHONPATH=. python tests/priors/references/make_golden.py
 """
 
 import dataclasses
