@@ -219,7 +219,7 @@ def test_too_few_draws_or_none_of_a_site(card, make):
 
 def test_a_card_of_what_was_not_learned_is_the_weak_prior(make):
     """Draws from the weak prior of the hyperparameters, by SciPy, give the card Normal(weak mean, weak scale)."""
-    rng, number = np.random.default_rng(0), 3000
+    rng, number = np.random.default_rng(0), 2000
     values = {
         "tau": np.abs(rng.normal(size=(number, 3))) * np.array([1.5, 1.0, 0.5]),
         "misfit": stats.truncnorm.rvs(0.0, 5.0, scale=0.2, size=number, random_state=rng),

@@ -168,8 +168,17 @@ def test_one_card_is_no_combination(card):
         combine([card], "one")
 
 
-def test_cards_in_other_units_are_converted_first(make, combined):
-    cards, found = combined
-    other = cards[1].converted(Units(depth=0.2, risk=0.01))
-    again = combine([cards[0], other], "all", description="of two").card
-    assert again.mixture.mean == pytest.approx(found.card.mixture.mean, abs=1e-6)
+def test_cards_in_other_units_are_converted_first(combined, monkeypatch):
+    cards, _ = combined
+    handed = []
+
+    def looked_at(rng, evidence):
+        handed.append(evidence)
+        raise InterruptedError
+
+    monkeypatch.setattr("bayes_prehoc.priors.meta.predictive", looked_at)
+    for second in (cards[1], cards[1].converted(Units(depth=0.2, risk=0.01))):
+        with pytest.raises(InterruptedError):
+            combine([cards[0], second], "all")
+    for mine, other in zip(*handed, strict=True):
+        assert mine == pytest.approx(other, rel=1e-9, abs=1e-9)
