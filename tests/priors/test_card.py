@@ -73,9 +73,9 @@ def test_a_skewed_posterior_takes_more_than_one_normal(make):
 def test_a_posterior_that_no_four_normals_describe_is_refused(make):
     rng = np.random.default_rng(0)
     # Eight narrow modes on a circle.
-    angle = 2 * np.pi * rng.integers(8, size=4000) / 8
+    angle = 2 * np.pi * rng.integers(8, size=1000) / 8
     values = {"mu_share": 5 * np.cos(angle), "mu_rate": 5 * np.sin(angle)}
-    values = {name: value + 0.05 * rng.normal(size=4000) for name, value in values.items()}
+    values = {name: value + 0.05 * rng.normal(size=1000) for name, value in values.items()}
     weak = dataclasses.replace(make.weak(), mean=np.zeros(2), scale=np.ones(2))
     with pytest.raises(InputError, match="mixture is not that of its draws"):
         make_card(values, make.sites()[1:3], weak, make.card().scope, make.card().provenance, hashes=["a"])

@@ -5,10 +5,11 @@ import io
 import json
 import shlex
 
+import pandas as pd
 import pytest
 
 from bayes_prehoc.cli import main
-from bayes_prehoc.priors import load_card
+from bayes_prehoc.priors import Combination, load_card
 
 
 def run(command):
@@ -62,14 +63,21 @@ def test_check(here):
 
 
 def test_combine(here, tmp_path, monkeypatch):
-    # Chains as short as may be: what they find is looked at elsewhere.
-    monkeypatch.setattr("bayes_prehoc.priors.heterogeneity.R_HAT", 1.2)
-    monkeypatch.setattr("bayes_prehoc.priors.heterogeneity.ESS", 50.0)
-    code, out, err = run(f"prior combine a b --out {tmp_path / 'both'} --name both --seed 3")
-    assert code == 0 and "card saved" in err
-    assert "Standard deviation between projects" in out and "2 cards" not in out
-    card = load_card(tmp_path / "both")
-    assert card.provenance.projects == 2 and "first, second" in card.provenance.description
+    given = {}
+
+    def combined(cards, name, *, seed, **about):
+        given.update(cards=[card.name for card in cards], name=name, seed=seed, about=about)
+        between = pd.DataFrame({"median": [0.3], "lower": [0.1], "upper": [0.9]}, index=["mu_share"])
+        return Combination(cards[1], between)
+
+    monkeypatch.setattr("bayes_prehoc.priors.combine", combined)
+    command = f"prior combine a b --out {tmp_path / 'both'} --name both --seed 3 --licence MIT"
+    code, out, err = run(command)
+    assert code == 0 and "card saved" in err and "0.3     0.1    0.9" in out
+    assert given == {"cards": ["first", "second"], "name": "both", "seed": 3, "about": {"licence": "MIT"}}
+    assert load_card(tmp_path / "both").name == "second"
+    document = json.loads(run(command + " --json")[1])
+    assert document["heterogeneity"] == [{"of": "mu_share", "median": 0.3, "lower": 0.1, "upper": 0.9}]
 
 
 def test_push_and_pull_hand_over_to_the_hub(here, tmp_path, monkeypatch):
