@@ -62,10 +62,8 @@ def card_of(
     """
     if not posterior.converged:
         raise InputError("the posterior did not pass its gate", "prior card", "What did not converge is no prior.")
-    group = posterior.draws["posterior"]
-    estimates = posterior.estimates
-    priors = hyperpriors(posterior.hyperprior, posterior.proxy, len(metric_kinds(estimates)))
-    names = [_name(site) for site in priors]
+    group, estimates = posterior.draws["posterior"], posterior.estimates
+    names = [_name(site) for site in _priors_of(posterior)]
     if not all(name in group and "task" not in group[name].dims for name in names):
         raise InputError("the posterior is an update", "prior card", "Make the card of the fit that was updated.")
     sites, weak = sites_of(posterior)
@@ -90,7 +88,7 @@ def card_of(
         population=_population(sites),
         effective=_effective(values),
         diagnostics=[
-            Diagnostic(check.name, check.passed, check.value, check.threshold, _nameless(check.worst, posterior))
+            Diagnostic(check.name, True, float(check.value), float(check.threshold), _nameless(check.worst, posterior))
             for check in posterior.gate
         ],
         calibration=calibration,
@@ -100,9 +98,8 @@ def card_of(
 def sites_of(posterior: Posterior) -> tuple[tuple[Site, ...], Weak]:
     """Sites of a card of a posterior, and the weak prior in their coordinates."""
     group = posterior.draws["posterior"]
-    priors = hyperpriors(posterior.hyperprior, posterior.proxy, len(metric_kinds(posterior.estimates)))
     sites, mean, scale = [], [], []
-    for own, prior in priors.items():
+    for own, prior in _priors_of(posterior).items():
         name = _name(own)
         shape = group[name].shape[2:]
         transform, located = _transform(name, prior)
@@ -111,6 +108,11 @@ def sites_of(posterior: Posterior) -> tuple[tuple[Site, ...], Weak]:
         for collected, value in zip((mean, scale), located, strict=True):
             collected.append(np.broadcast_to(value, len(labels)) if np.ndim(value) < 2 else np.ravel(value))
     return tuple(sites), Weak(*(np.concatenate(part).astype(np.float64) for part in (mean, scale)))
+
+
+def _priors_of(posterior):
+    """Prior of each hyperparameter that was fitted."""
+    return hyperpriors(posterior.hyperprior, posterior.proxy, len(metric_kinds(posterior.estimates)))
 
 
 def _name(site):

@@ -342,8 +342,7 @@ class PriorCard:
 
     def seen(self, hashes: Iterable[str]) -> list[str]:
         """Which of these runs, by their hashes, the card was made from."""
-        known = {row.tobytes() for row in self.fingerprints}
-        return [own for own in hashes if fingerprint(own) in known]
+        return [own for own in hashes if fingerprint(own) in self._known]
 
     def converted(self, units: Units) -> "PriorCard":
         """The same card in other units: logarithms of depths and risks move by the logarithm of the ratio."""
@@ -389,8 +388,7 @@ class PriorCard:
                 where,
                 "Take a card of the same reference depth, or refit it.",
             )
-        known = {row.tobytes() for row in self.fingerprints}
-        twice = [task.task for task in estimates if any(fingerprint(own) in known for own in task.hashes)]
+        twice = [task.task for task in estimates if self.seen(task.hashes)]
         if twice:
             shown = ", ".join(map(repr, twice[:8])) + (f" and {len(twice) - 8} more" if len(twice) > 8 else "")
             raise InputError(
@@ -411,6 +409,10 @@ class PriorCard:
         from bayes_prehoc.priors.files import save_card
 
         save_card(self, path)
+
+    @functools.cached_property
+    def _known(self) -> frozenset[bytes]:
+        return frozenset(row.tobytes() for row in self.fingerprints)
 
 
 def make_card(

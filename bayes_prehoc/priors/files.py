@@ -91,6 +91,8 @@ def load_card(name_or_path) -> PriorCard:
     InputError
         There is none, or anything in it is not as it must be (see the module's docstring); or a newer version wrote it.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise InputError(f"got a {type(name_or_path).__name__}", "load_card", "Give a card's name or its folder.")
     path = Path(name_or_path)
     try:
         folder = path if path.is_dir() else None

@@ -30,6 +30,8 @@ __all__ = ["HETEROGENEITY", "Evidence", "Predictive", "evidence_of", "predictive
 
 HETEROGENEITY = 0.5
 """Scale of the half-normal prior of h, in standard deviations of the weak prior."""
+LEAST_VARIANCE = 1e-8
+"""Of a posterior, in those of the weak prior: that something is known better makes no difference here."""
 CHAINS, WARM_UP, DRAWS = 4, 250, 500
 LONGEST = 12
 """Times that `DRAWS` may be appended until chains agree."""
@@ -75,7 +77,7 @@ def evidence_of(
     for k, (mean, covariance, at) in enumerate(zip(means, covariances, places, strict=True)):
         variance, directions = np.linalg.eigh(covariance)
         told = variance < 1.0
-        directions, variance = directions[:, told], variance[told]
+        directions, variance = directions[:, told], np.maximum(variance[told], LEAST_VARIANCE)
         precision[k][np.ix_(at, at)] = (directions * (1.0 / variance - 1.0)) @ directions.T
         linear[k, at] = (directions / variance) @ (directions.T @ mean)
     return Evidence(precision, linear)

@@ -7,7 +7,6 @@ that is shared in any other way needs none of this.
 """
 
 import contextlib
-import os
 import tempfile
 from pathlib import Path
 
@@ -103,8 +102,7 @@ def _client():
         from huggingface_hub import errors
     except ImportError:
         raise InputError("huggingface_hub is not installed", "hub", "pip install 'bayes-prehoc[hub]'") from None
-    # The client looks at the variable when it is imported, which may have been before it was set.
-    return hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="bayes-prehoc"), hub, errors
+    return hub.HfApi(library_name="bayes-prehoc"), hub, errors
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ def test_by_name(card, tmp_path, monkeypatch):
     (tmp_path / "priors").mkdir()
     card.save(tmp_path / "priors" / "mine")
     assert load_card("mine").name == card.name
-    for absent in ("none", "nul\0", "a" * 5000):
+    for absent in (None, 3, "none", "nul\0", "a" * 5000):
         with pytest.raises(InputError):
             load_card(absent)
 

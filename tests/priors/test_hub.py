@@ -13,12 +13,18 @@ from bayes_prehoc.priors.hub import pull_card, push_card
 constants = pytest.importorskip("huggingface_hub.constants")
 
 # The client's own way of uploading by Git LFS.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning:httpx2")
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 # Test modules are imported by path, not by name.
 _spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).with_name("stand_in.py"))
 stand_in = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(stand_in)
+
+
+def at(monkeypatch, address):
+    """What the client makes of HF_ENDPOINT when it is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with stand_in.running() as (hub, address):
-        monkeypatch.setenv("HF_ENDPOINT", address)
+        at(monkeypatch, address)
         yield hub
 
 
@@ -99,7 +105,7 @@ def test_what_the_hub_refuses_is_one_error(hub, card, monkeypatch):
 
 
 def test_a_hub_that_is_not_there(card, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    at(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(InputError, match="Check the connection"):
         pull_card("somebody/priors")
 
