@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from arviz_stats.base import array_stats
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import special
 
 from bayes_prehoc.errors import InputError
@@ -64,9 +64,9 @@ class Predictive(NamedTuple):
 
 
 def evidence_of(
-    means: Sequence[Float[np.ndarray, " p"]],
-    covariances: Sequence[Float[np.ndarray, "p p"]],
-    places: Sequence[Float[np.ndarray, " p"]],
+    means: Sequence[Float[np.ndarray, " _"]],
+    covariances: Sequence[Float[np.ndarray, "_ _"]],
+    places: Sequence[Int[np.ndarray, " _"]],
     size: int,
 ) -> Evidence:
     """What is left of posteriors once the weak prior Normal(0, I) is taken out of each.

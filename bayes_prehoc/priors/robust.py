@@ -10,7 +10,7 @@ threshold is the 95% quantile of w over data simulated from the card.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import expit, logit
 
 from bayes_prehoc.errors import InputError
@@ -33,7 +33,7 @@ def weak_weight(log_evidence_weak, log_evidence_card) -> Float[np.ndarray, "..."
     weak, card = (np.asarray(part, np.float64) for part in (log_evidence_weak, log_evidence_card))
     if not np.all(np.isfinite(weak)) or not np.all(np.isfinite(card)):
         raise InputError("a log evidence is not finite", "weak_weight", "Fit again with another seed.")
-    return expit(logit(WEAK_SHARE) + weak - card)
+    return np.asarray(expit(logit(WEAK_SHARE) + weak - card))
 
 
 def conflict_threshold(log_evidence_weak, log_evidence_card) -> float:
@@ -42,7 +42,7 @@ def conflict_threshold(log_evidence_weak, log_evidence_card) -> float:
     return float(np.quantile(weak_weight(log_evidence_weak, log_evidence_card), QUANTILE))
 
 
-def mixed_rows(rng: np.random.Generator, weight: float, weak: int, card: int, number: int) -> Float[np.ndarray, " N"]:
+def mixed_rows(rng: np.random.Generator, weight: float, weak: int, card: int, number: int) -> Int[np.ndarray, " N"]:
     """Which draws make the mixed posterior: rows of `weak` draws under the weak prior followed by `card` under the
     card.
 

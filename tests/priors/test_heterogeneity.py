@@ -36,7 +36,7 @@ def test_with_correlation_it_is_what_weighing_everything_gives():
     rng, size = np.random.default_rng(1), 2
     posterior = np.array([[[0.3, 0.2], [0.2, 0.4]], [[0.1, -0.05], [-0.05, 0.9]]])
     means = np.array([[0.8, 0.4], [-0.3, 0.2]])
-    evidence = evidence_of(means, posterior, [np.arange(2)] * 2, 2)
+    evidence = evidence_of(list(means), list(posterior), [np.arange(2)] * 2, 2)
     found = predictive(np.random.default_rng(0), evidence)
     # Projects from the prior, weighed by what their data say; nothing integrated out.
     number = 400_000
@@ -92,7 +92,7 @@ def test_new_projects_lie_where_it_says():
         linear += np.einsum("kij,kj->ki", np.linalg.cholesky(precision), rng.normal(size=(projects, size)))
         covariance = np.linalg.inv(np.eye(size) + precision)
         means = np.einsum("kij,kj->ki", covariance, linear)
-        found = predictive(rng, evidence_of(means, covariance, [np.arange(size)] * projects, size))
+        found = predictive(rng, evidence_of(list(means), list(covariance), [np.arange(size)] * projects, size))
         at.append((found.theta < theta[-1]).mean(axis=0))
     assert stats.kstest(np.ravel(at), "uniform").pvalue > 0.01
     assert np.mean((np.ravel(at) > 0.05) & (np.ravel(at) < 0.95)) == pytest.approx(0.9, abs=0.07)

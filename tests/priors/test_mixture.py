@@ -102,4 +102,4 @@ def test_one_component_is_the_draws_own_normal_whatever_their_scales():
 def test_draws_that_hang_together_count_as_fewer():
     rng = np.random.default_rng(3)
     draws = np.concatenate([rng.normal(size=(300, 4)), 0.6 * rng.normal(size=(300, 4)) + 0.6])
-    assert len(fit_gaussians(draws).weight) > len(fit_gaussians(draws, effective=60).weight)
+    assert len(fit_gaussians(draws).weight) > len(fit_gaussians(draws, effective=60.0).weight)
