@@ -45,6 +45,10 @@ MOST_DRAWS = 1000
 MOST_RUNS = 1_000_000
 MOST_NAMES = 20_000
 PROXIES = ("conditional", "branching", "run_to_run")
+LEAST_SCALE = 1e-6
+"""Standard deviation of a coordinate; none is known better."""
+FARTHEST = 100.0
+"""Of coordinates that are exponents or normal values of a quantile, and of their variance."""
 FINGERPRINT = 16
 """Bytes of a run's fingerprint."""
 SUMMARISED = 20_000
@@ -349,8 +353,8 @@ class PriorCard:
         shift = np.zeros(len(self.labels))
         for site in self.sites:
             if site.log_of is not None:
-                ratio = getattr(self.scope.units, site.log_of) / getattr(units, site.log_of)
-                shift[self.places[site.name]] = math.log(ratio)
+                before, after = (getattr(own, site.log_of) for own in (self.scope.units, units))
+                shift[self.places[site.name]] = math.log(before) - math.log(after)
         return dataclasses.replace(
             self,
             scope=dataclasses.replace(self.scope, units=units),
@@ -448,7 +452,8 @@ def make_card(
     Raises
     ------
     InputError
-        The draws do not fit the sites, are too few for a mixture, or no mixture of at most four normals is near them.
+        The draws do not fit the sites, are too few for a mixture or do not vary, or no mixture of at most four normals
+        is near them.
     """
     sites = tuple(sites)
     draws = _coordinates(values, sites)
@@ -457,7 +462,14 @@ def make_card(
         raise InputError(
             f"{number} draws ({effective} effective) of {size} hyperparameters", "make_card", "Fit with more draws."
         )
-    made = mixture.fit_gaussians(draws, effective)
+    try:
+        made = mixture.fit_gaussians(draws, effective)
+    except np.linalg.LinAlgError:
+        raise InputError(
+            "the draws do not vary in every direction",
+            "make_card",
+            "Leave out what is constant or follows from others.",
+        ) from None
     kept = draws[np.unique(np.linspace(0, number - 1, min(number, MOST_DRAWS)).astype(int))]
     labels = tuple(label for site in sites for label in site.labels)
     found = sorted({fingerprint(own) for own in hashes})
@@ -501,19 +513,20 @@ def _check(card):
     shapes = ((components,), (components, size), (components, size, size))
     weight, _, covariance = validate.tuple_of_arrays(card.mixture, shapes, "mixture")
     validate.tuple_of_arrays((card.weak.mean, card.weak.scale), ((size,),) * 2, "weak")
-    if not np.all(card.weak.scale > 0.0):
-        raise InputError("a scale is not positive", "weak", "Give standard deviations.")
+    if not np.all(card.weak.scale >= LEAST_SCALE):
+        raise InputError("a scale is not positive", "weak", f"Give standard deviations of {LEAST_SCALE:g} or more.")
     if not np.all(weight > 0.0) or abs(weight.sum() - 1.0) > 1e-9:
         raise InputError("the weights are not positive, or do not add up to one", "mixture", "Give shares.")
     if np.any(covariance != np.swapaxes(covariance, 1, 2)):
         raise InputError("a covariance is not symmetric", "mixture", "Give symmetric matrices.")
     variances = np.linalg.eigvalsh(covariance)
-    if not np.all(variances[:, 0] > 1e-12 * variances[:, -1]):
+    if not np.all(variances[:, 0] > LEAST_SCALE**2 * np.maximum(variances[:, -1], 1.0)):
         raise InputError("a covariance is not positive definite", "mixture", "Give covariances of full rank.")
     number = len(card.draws)
     if not 1 <= number <= MOST_DRAWS:
         raise InputError(f"{number} draws", where, f"A card has 1 to {MOST_DRAWS}.")
     validate.tuple_of_arrays((card.draws,), ((number, size),), "draws")
+    _check_range(card, where)
     _check_fingerprints(card.fingerprints, where)
     _check_population(card)
     for distance in compare_with_draws(card.mixture, card.draws, labels):
@@ -531,6 +544,18 @@ def _check(card):
         validate.number(check.threshold, f"diagnostics, {check.name}")
         if check.passed is not True:
             raise InputError(f"the check {check.name!r} was not passed", where, "What did not converge is no prior.")
+
+
+def _check_range(card, where):
+    """Refuse coordinates so far out that what they stand for is beyond all numbers."""
+    for site in card.sites:
+        at = card.places[site.name]
+        variance = np.diagonal(card.mixture.covariance, axis1=1, axis2=2)[:, at]
+        near = max(np.abs(card.mixture.mean[:, at]).max(), np.abs(card.draws[:, at]).max())
+        if site.transform.kind != "identity" and (near > FARTHEST or variance.max() > FARTHEST):
+            raise InputError(
+                f"its site {site.name!r} lies at {near:.3g}", where, f"Give coordinates up to {FARTHEST:g}."
+            )
 
 
 def _check_fingerprints(found, where):

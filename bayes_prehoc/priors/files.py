@@ -48,6 +48,8 @@ FILES = {PRIOR: 8 * 2**20, DRAWS: 32 * 2**20, CHECKS: 2**20, TEXT: 2**20}
 REFERENCES = 5
 """Draws at which the log density is recorded."""
 EXACTNESS = 1e-8
+MOST_PARAMETERS = 4
+"""Of a transform."""
 _REMEDY = "Make the card again, or fetch it again from where it comes."
 
 
@@ -280,6 +282,8 @@ def _site(content, where):
     transform = _fields(fields["transform"], _names(Transform), where)
     if not isinstance(transform["kind"], str) or not isinstance(transform["parameters"], dict):
         raise InputError("its transform is no kind with parameters", where, _REMEDY)
+    if len(transform["parameters"]) > MOST_PARAMETERS:
+        raise InputError(f"it has {len(transform['parameters'])} parameters", where, _REMEDY)
     parameters = {
         validate.text(name, where): tuple(validate.number(value, where) for value in _list(values, where, 200))
         for name, values in transform["parameters"].items()

@@ -36,6 +36,8 @@ PARAMETERS = {
 }
 """Kinds of transforms with the parameters that each must have and may have."""
 MOST_AXES = 4
+LARGEST = 1e6
+"""Of parameters; no hyperparameter is of an order beyond."""
 LEAST = 1e-300
 """Probability that stands for none."""
 
@@ -103,8 +105,8 @@ class Site:
         for name, values in self.transform.parameters.items():
             if len(values) not in (1, math.prod(self.shape)) or (name == "lkj" and len(values) > 1):
                 raise InputError(f"{len(values)} values of {name}", where, "Give one, or one for each element.")
-            if not all(math.isfinite(value) and value > 0.0 for value in values):
-                raise InputError(f"{name} is {values}", where, "Give positive numbers.")
+            if not all(1.0 / LARGEST <= value <= LARGEST for value in values):
+                raise InputError(f"{name} is {values}", where, f"Give numbers from {1 / LARGEST:g} to {LARGEST:g}.")
         if self.log_of not in (None, "depth", "risk"):
             raise InputError(f"it is the logarithm of {self.log_of!r}", where, "Say 'depth', 'risk' or nothing.")
         if self.log_of is not None and self.transform.kind != "identity":
@@ -132,7 +134,7 @@ def unconstrained(site: Site, values: Float[np.ndarray, "S ..."]) -> Float[np.nd
         raise InputError("a value is not finite", where, "Leave out draws that are not.")
     if site.transform.kind == "correlation":
         return _of_correlations(values, site)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         found = _MAPS[site.transform.kind][0](values.reshape(len(values), -1), **_arrays(site))
     if not np.all(np.isfinite(found)):
         raise InputError(f"a value is outside the range of {site.transform.kind}", where, "Give values within it.")

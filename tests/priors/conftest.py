@@ -41,7 +41,7 @@ def hashes(tasks, first=0):
 
 
 def card_around(
-    at=0.5, width=0.4, kinds=("accuracy",), seed=0, tasks=12, draws=800, first=0, scope=None, more=(), **about
+    at=0.5, width=0.4, kinds=("accuracy",), seed=0, tasks=12, draws=500, first=0, scope=None, more=(), **about
 ):
     """A card at `at` weak standard deviations from the weak mean, `width` of them wide, with a little correlation."""
     rng = np.random.default_rng(seed)

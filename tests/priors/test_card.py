@@ -54,23 +54,23 @@ def test_some_coordinates_alone(card):
         card.marginal(["nonsense"])
 
 
-def test_a_skewed_posterior_takes_more_than_one_normal(make):
+def test_a_skewed_posterior_takes_more_than_one_normal(card, make):
     rng = np.random.default_rng(0)
     sites = make.sites()[1:3]
     share = np.where(rng.random(800) < 0.3, rng.normal(-4.0, 0.3, 800), rng.normal(0.0, 0.5, 800))
-    card = make_card(
+    found = make_card(
         {"mu_share": share, "mu_rate": rng.normal(size=800)},
         sites,
         dataclasses.replace(make.weak(), mean=np.zeros(2), scale=np.ones(2)),
-        make.card().scope,
-        make.card().provenance,
+        card.scope,
+        card.provenance,
         hashes=["a"],
     )
-    assert len(card.mixture.weight) == 2
-    assert {check.name for check in card.diagnostics} == {"marginal_distance", "joint_distance"}
+    assert len(found.mixture.weight) == 2
+    assert {check.name for check in found.diagnostics} == {"marginal_distance", "joint_distance"}
 
 
-def test_a_posterior_that_no_four_normals_describe_is_refused(make):
+def test_a_posterior_that_no_four_normals_describe_is_refused(card, make):
     rng = np.random.default_rng(0)
     # Eight narrow modes on a circle.
     angle = 2 * np.pi * rng.integers(8, size=1000) / 8
@@ -78,7 +78,7 @@ def test_a_posterior_that_no_four_normals_describe_is_refused(make):
     values = {name: value + 0.05 * rng.normal(size=1000) for name, value in values.items()}
     weak = dataclasses.replace(make.weak(), mean=np.zeros(2), scale=np.ones(2))
     with pytest.raises(InputError, match="mixture is not that of its draws"):
-        make_card(values, make.sites()[1:3], weak, make.card().scope, make.card().provenance, hashes=["a"])
+        make_card(values, make.sites()[1:3], weak, card.scope, card.provenance, hashes=["a"])
 
 
 def test_units_move_the_logarithms_that_have_any(card):
@@ -146,7 +146,7 @@ NARROW = np.diag([1.0] + [1e-15] * 13)
         (lambda c: {"weak": dataclasses.replace(c.weak, scale=-c.weak.scale)}, "not positive"),
         (lambda c: {"draws": c.draws + 1.0}, "not that of its draws"),
         (lambda c: {"draws": c.draws[:0]}, "0 draws"),
-        (lambda c: {"draws": np.tile(c.draws, (2, 1))}, "1600 draws"),
+        (lambda c: {"draws": np.tile(c.draws, (3, 1))}, "1500 draws"),
         (lambda c: {"fingerprints": c.fingerprints[:0]}, "0 runs"),
         (lambda c: {"fingerprints": c.fingerprints[:, :8]}, "not bytes"),
         (lambda c: {"population": {"mu_share": "mu_rate"}}, "no coordinate"),
@@ -206,6 +206,12 @@ def test_units_and_calibration_that_cannot_be():
         Calibration("coverage", 0.9, met="yes")
 
 
+def test_draws_that_do_not_vary(card, make):
+    values = card.values(card.draws) | {"mu_rate": card.values(card.draws)["mu_share"]}
+    with pytest.raises(InputError, match="do not vary"):
+        make_card(values, make.sites(), make.weak(), card.scope, card.provenance, hashes=["a"])
+
+
 def test_too_few_draws_or_none_of_a_site(card, make):
     values = card.values(card.draws)
     arguments = (make.sites(), make.weak(), card.scope, card.provenance)
@@ -217,7 +223,7 @@ def test_too_few_draws_or_none_of_a_site(card, make):
         make_card({name: own for name, own in values.items() if name != "mu_rate"}, *arguments, hashes=["a"])
 
 
-def test_a_card_of_what_was_not_learned_is_the_weak_prior(make):
+def test_a_card_of_what_was_not_learned_is_the_weak_prior(card, make):
     """Draws from the weak prior of the hyperparameters, by SciPy, give the card Normal(weak mean, weak scale)."""
     rng, number = np.random.default_rng(0), 2000
     values = {
@@ -230,10 +236,10 @@ def test_a_card_of_what_was_not_learned_is_the_weak_prior(make):
     sites = [site for site in make.sites() if site.name in values]
     assert [site.name for site in sites] == list(values)
     weak = dataclasses.replace(make.weak(), mean=np.zeros(7), scale=np.array([1.0] * 6 + [0.7]))
-    card = make_card(values, sites, weak, make.card().scope, make.card().provenance, hashes=["a"])
-    assert len(card.mixture.weight) == 1
-    assert card.mixture.mean[0] == pytest.approx(weak.mean, abs=0.08)
-    assert card.mixture.covariance[0] == pytest.approx(np.diag(weak.scale**2), abs=0.1)
+    found = make_card(values, sites, weak, card.scope, card.provenance, hashes=["a"])
+    assert len(found.mixture.weight) == 1
+    assert found.mixture.mean[0] == pytest.approx(weak.mean, abs=0.08)
+    assert found.mixture.covariance[0] == pytest.approx(np.diag(weak.scale**2), abs=0.1)
 
 
 def test_thinned_draws_are_spread_over_all(make, monkeypatch):

@@ -3,7 +3,9 @@ happens."""
 
 import copy
 import hashlib
+import html
 import json
+import re
 import struct
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.priors import PriorCard, load_card
+from bayes_prehoc.priors.files import FILES, contents
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
@@ -52,6 +55,9 @@ def reads_or_complains(folder):
     assert isinstance(card, PriorCard)
     assert np.all(np.isfinite(card.log_density(card.sample(5))))
     assert np.all(np.isfinite(card.draws))
+    # Whatever was read can be shown and written again.
+    assert np.all(np.isfinite(card.summary().to_numpy()))
+    assert set(contents(card)) == set(FILES)
     return card
 
 
@@ -192,8 +198,10 @@ def test_any_text_in_a_card_for_people(make, text):
     from bayes_prehoc.priors.text import escaped
 
     found = escaped(text)
-    assert "<" not in found and "\n" not in found
-    # Every sign that could be markup stands behind a backslash.
+    assert not set("<>\n") & set(found)
+    # Every sign that could be markup stands behind a backslash, and what is read is what was written.
+    plain = re.sub(r"\\(.)", r"\1", found)
+    assert html.unescape(plain) == " ".join(text.split())
     for place, character in enumerate(found):
         if character in "`*_[]|":
             assert found[place - 1] == "\\"
