@@ -34,6 +34,7 @@ def card_of(
     citation: str = "",
     families: Sequence[str] = (),
     task_names: bool = False,
+    ancestors: Sequence[PriorCard] = (),
     calibration: Sequence[Calibration] = (),
 ) -> PriorCard:
     """The prior card of a fit.
@@ -48,6 +49,8 @@ def card_of(
         Families of the tasks.
     task_names : bool
         Whether the card names the tasks; otherwise it holds nothing that tells them.
+    ancestors : sequence of PriorCard
+        Cards that were the fit's prior, whose runs count as seen.
     calibration : sequence of Calibration
         Figures of how well fits of this kind are calibrated.
 
@@ -85,6 +88,7 @@ def card_of(
         Scope(posterior.proxy, REFERENCE_DEPTH, metric_kinds(estimates), tuple(families)),
         about,
         hashes=[own for task in estimates for own in task.hashes],
+        ancestors=ancestors,
         population=_population(sites),
         effective=_effective(values),
         diagnostics=[

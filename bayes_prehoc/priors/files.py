@@ -21,7 +21,8 @@ import numpy as np
 from bayes_prehoc._files import share_as_usual
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.priors import validate
-from bayes_prehoc.priors.card import FINGERPRINT, Calibration, PriorCard, Provenance, Scope, Units, Weak
+from bayes_prehoc.priors.about import Calibration, Provenance, Scope, Units
+from bayes_prehoc.priors.card import FINGERPRINT, PriorCard, Weak
 from bayes_prehoc.priors.mixture import MOST, Gaussians
 from bayes_prehoc.priors.text import card_text
 from bayes_prehoc.priors.transforms import Site, Transform

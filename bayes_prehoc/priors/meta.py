@@ -8,7 +8,8 @@ import pandas as pd
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.priors import mixture, validate
-from bayes_prehoc.priors.card import PriorCard, Provenance, Scope, Units, Weak
+from bayes_prehoc.priors.about import Provenance, Scope, Units
+from bayes_prehoc.priors.card import PriorCard, Weak
 from bayes_prehoc.priors.heterogeneity import ESS, R_HAT, evidence_of, predictive
 from bayes_prehoc.priors.verify import Diagnostic, compare_with_draws
 
@@ -109,10 +110,10 @@ def _check_alike(cards):
                     f"its {field} is {mine}, that of {first.name} is {other}", where, "Combine cards that are alike."
                 )
         for row in card.fingerprints:
-            other = owners.setdefault(row.tobytes(), card.name)
-            if other is not card.name:
+            other = owners.setdefault(row.tobytes(), card)
+            if other is not card:
                 raise InputError(
-                    f"it has seen a run that {other} has seen too", where, "Combine cards of different runs."
+                    f"it has seen a run that {other.name} has seen too", where, "Combine cards of different runs."
                 )
 
 

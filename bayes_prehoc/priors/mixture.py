@@ -99,8 +99,11 @@ def log_density(of: Gaussians, y):
 def sample(rng: np.random.Generator, of: Gaussians, number: int) -> Float[np.ndarray, "N P"]:
     """Independent draws."""
     which = rng.choice(len(of.weight), size=number, p=of.weight)
-    normal = rng.normal(size=(number, of.mean.shape[1]))
-    return of.mean[which] + np.einsum("nij,nj->ni", np.linalg.cholesky(of.covariance)[which], normal)
+    draws = rng.normal(size=(number, of.mean.shape[1]))
+    for component, factor in enumerate(np.linalg.cholesky(of.covariance)):
+        own = which == component
+        draws[own] = of.mean[component] + draws[own] @ factor.T
+    return draws
 
 
 def moments(of: Gaussians) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, "P P"]]:

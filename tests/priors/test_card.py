@@ -10,7 +10,7 @@ from scipy import stats
 
 import bayes_prehoc.priors.card as module
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.priors import Calibration, Diagnostic, Units, make_card
+from bayes_prehoc.priors import Calibration, Diagnostic, Units, combine, make_card
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
 
@@ -109,6 +109,21 @@ def test_what_it_was_made_from_it_refuses(card, make):
     with pytest.raises(InputError, match="fitted on runs of 'seen before'"):
         card.for_estimates(both, 0.2)
     assert card.for_estimates(first, 0.2)
+
+
+def test_what_its_ancestors_have_seen_it_has_seen(card, make):
+    child = make_card(
+        card.values(card.draws),
+        make.sites(),
+        make.weak(),
+        card.scope,
+        card.provenance,
+        hashes=["own"],
+        ancestors=[make.card(first=500)],
+    )
+    assert child.seen(["own", "run 3", "run 501"]) == ["own", "run 501"]
+    with pytest.raises(InputError, match="run that made-up has seen"):
+        combine([make.card(first=500), child], "both")
 
 
 def test_what_it_is_not_of_it_refuses(card):

@@ -1,5 +1,7 @@
 """Mixtures: against SciPy's densities, by hand, and on draws of known origin."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +65,15 @@ def test_moments_and_marginals_are_those_of_draws():
     assert marginal_cdf(TWO, at)[0] == pytest.approx((draws < at).mean(axis=0), abs=0.005)
     other = marginal(TWO, [2, 0])
     assert moments(other)[1] == pytest.approx(covariance[np.ix_([2, 0], [2, 0])])
+
+
+def test_many_draws_in_many_dimensions_take_no_more_memory_than_they_are():
+    wide = Gaussians(np.ones(1), np.zeros((1, 200)), np.eye(200)[None])
+    tracemalloc.start()
+    draws = sample(np.random.default_rng(0), wide, 2000)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 8 * draws.nbytes
 
 
 def test_information_is_minus_the_second_derivative():
