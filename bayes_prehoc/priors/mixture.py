@@ -90,10 +90,10 @@ def log_density(of: Gaussians, y):
     size = of.mean.shape[1]
     constant = np.log(of.weight) - log_det - 0.5 * size * math.log(2.0 * math.pi)
     inverse, mean, constant = (xp.asarray(part, y.dtype) for part in (inverse, of.mean, constant))
-    white = xp.einsum("cij,...cj->...ci", inverse, y[..., None, :] - mean)
-    terms = constant - 0.5 * xp.sum(white**2, axis=-1)
-    most = xp.max(terms, axis=-1, keepdims=True)
-    return most[..., 0] + xp.log(xp.sum(xp.exp(terms - most), axis=-1))
+    white = (y.reshape(1, -1, size) - mean[:, None]) @ inverse.swapaxes(1, 2)  # (C, N, P)
+    terms = constant[:, None] - 0.5 * xp.sum(white**2, axis=2)
+    most = xp.max(terms, axis=0, keepdims=True)
+    return (most[0] + xp.log(xp.sum(xp.exp(terms - most), axis=0))).reshape(y.shape[:-1])
 
 
 def sample(rng: np.random.Generator, of: Gaussians, number: int) -> Float[np.ndarray, "N P"]:
