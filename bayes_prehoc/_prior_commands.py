@@ -148,7 +148,6 @@ def combine(
 
     _check_folder(out)
     about = {"description": description, "licence": licence, "citation": citation}
-    about = {field: value for field, value in about.items() if value is not None}
     loaded = [bp.load_card(card) for card in cards]
     found = patiently("still combining", lambda: combined(loaded, name, seed=seed, **about))
     between = found.heterogeneity.reset_index(names="of")

@@ -36,7 +36,15 @@ class Combination:
     heterogeneity: pd.DataFrame
 
 
-def combine(cards: Sequence[PriorCard], name: str, *, seed: int = 0, **about) -> Combination:
+def combine(
+    cards: Sequence[PriorCard],
+    name: str,
+    *,
+    description: str | None = None,
+    licence: str | None = None,
+    citation: str | None = None,
+    seed: int = 0,
+) -> Combination:
     """The prior of a new project, of which cards of other projects tell as far as projects are alike.
 
     Parameters
@@ -45,9 +53,10 @@ def combine(cards: Sequence[PriorCard], name: str, *, seed: int = 0, **about) ->
         Two or more, each of one project.
     name : str
         Of the new card.
+    description, licence, citation : str, optional
+        As in `Provenance`. Default: the names of the cards; their licence where all have the same one, else "unknown";
+        all their citations.
     seed : int
-    **about
-        Other fields of `Provenance`: description, licence, citation. The licence is theirs where all have the same one.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def combine(cards: Sequence[PriorCard], name: str, *, seed: int = 0, **about) ->
     quantiles = np.quantile(weak.scale * found.heterogeneity, (0.5, 0.05, 0.95), axis=0)
     card = PriorCard(
         scope=_scope(cards),
-        provenance=_provenance(cards, name, about),
+        provenance=_provenance(cards, name, {"description": description, "licence": licence, "citation": citation}),
         sites=sites,
         mixture=made,
         weak=weak,
@@ -156,11 +165,10 @@ def _scope(cards):
     return Scope(cards[0].scope.proxy, cards[0].scope.reference_depth, kinds, families)
 
 
-def _provenance(cards, name, about):
-    names = ", ".join(card.name for card in cards)
+def _provenance(cards, name, given):
     licences = {card.provenance.licence for card in cards}
-    defaults = {
-        "description": f"A meta-analysis of the cards {names}.",
+    texts = {
+        "description": f"A meta-analysis of the cards {', '.join(card.name for card in cards)}.",
         "licence": licences.pop() if len(licences) == 1 else "unknown",
         "citation": "\n\n".join(c.provenance.citation for c in cards if c.provenance.citation)[: validate.LONGEST_TEXT],
     }
@@ -170,5 +178,5 @@ def _provenance(cards, name, about):
         runs=sum(card.provenance.runs for card in cards),
         fitted_under=f"heterogeneity between {len(cards)} projects",
         projects=len(cards),
-        **(defaults | about),
+        **texts | {field: text for field, text in given.items() if text is not None},
     )

@@ -74,7 +74,8 @@ def test_combine(here, tmp_path, monkeypatch):
     command = f"prior combine a b --out {tmp_path / 'both'} --name both --seed 3 --licence MIT"
     code, out, err = run(command)
     assert code == 0 and "card saved" in err and "0.3     0.1    0.9" in out
-    assert given == {"cards": ["first", "second"], "name": "both", "seed": 3, "about": {"licence": "MIT"}}
+    about = {"description": None, "licence": "MIT", "citation": None}
+    assert given == {"cards": ["first", "second"], "name": "both", "seed": 3, "about": about}
     assert load_card(tmp_path / "both").name == "second"
     document = json.loads(run(command + " --json")[1])
     assert document["heterogeneity"] == [{"of": "mu_share", "median": 0.3, "lower": 0.1, "upper": 0.9}]
