@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         watch_decision,
         watch_table,
     )
+    from bayes_prehoc.priors import PriorCard, load_card
     from bayes_prehoc.probes import Adapter, ProbeSpec, TextData, probe, suite
     from bayes_prehoc.report import write_report
     from bayes_prehoc.risk import RiskEstimates, estimate_risk
@@ -53,6 +54,7 @@ __all__ = [
     "LinearCost",
     "Plan",
     "Posterior",
+    "PriorCard",
     "ProbeSpec",
     "RiskEstimates",
     "RunStore",
@@ -65,6 +67,7 @@ __all__ = [
     "allocate",
     "estimate_risk",
     "fit",
+    "load_card",
     "load_plan",
     "load_posterior",
     "load_watch_table",
@@ -102,6 +105,7 @@ _PLACES = {
         "watch_decision",
         "watch_table",
     ),
+    "priors": ("PriorCard", "load_card"),
     "probes": ("Adapter", "ProbeSpec", "TextData", "probe", "suite"),
     "report": ("write_report",),
     "risk": ("RiskEstimates", "estimate_risk"),

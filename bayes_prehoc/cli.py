@@ -77,6 +77,7 @@ from bayes_prehoc._console import (
     print_out,
     say,
 )
+from bayes_prehoc._prior_commands import prior
 from bayes_prehoc._programs import keep_programs
 from bayes_prehoc._terminal import allocation_text, comparison_text, fit_text, listing, plan_text, set_aside_lines
 from bayes_prehoc.errors import InputError
@@ -96,6 +97,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+app.add_typer(prior, name="prior")
 
 
 @app.callback(invoke_without_command=True)

@@ -15,7 +15,14 @@ from scipy import special
 
 # Installed before the package is imported, so that shape annotations are checked while the tests run. Modules that
 # NumPyro or NNX trace run unchecked: they meet jax's defaults.
-CHECKED = ("bayes_prehoc.theory", "bayes_prehoc.risk")
+CHECKED = (
+    "bayes_prehoc.theory",
+    "bayes_prehoc.risk",
+    *(
+        f"bayes_prehoc.priors.{name}"
+        for name in ("heterogeneity", "mixture", "robust", "transforms", "verify", "worth")
+    ),
+)
 _hook = jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 from bayes_prehoc.hierarchy.labels import labelled  # noqa: E402

@@ -37,7 +37,7 @@ LAYERS = (
     "report",
     "integrations",
 )
-COMMAND_LINE = ("_programs", "_terminal", "_console", "_arguments", "cli")
+COMMAND_LINE = ("_programs", "_terminal", "_console", "_arguments", "_prior_commands", "cli")
 
 
 def _imported(tree, file):
@@ -114,7 +114,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
 
     core = modules(project["dependencies"])
     extras = project["optional-dependencies"]
-    extra = modules(extras["suite"] + extras["parquet"] + extras["models"] + extras["optuna"])
+    extra = modules([r for name in ("suite", "parquet", "models", "optuna", "hub") for r in extras[name]])
     # Parts of declared ones: h5netcdf[h5py], jinja2 and jax.
     parts = {"h5py", "markupsafe", "ml_dtypes"}
     # xarray calls it by name.
