@@ -230,6 +230,17 @@ class Posterior:
             noise=self._flat("noise")[:, row] * estimates.scale**2 if estimates.has_noise else None,
         )
 
+    def shared(self, task: str) -> dict[str, Float[np.ndarray, " S"]]:
+        """Draws of what the likelihood of a task's estimates needs beside its curve, by `hierarchy.model.shared_sites`.
+
+        Raises
+        ------
+        InputError
+            No such task.
+        """
+        row = self._row(task)
+        return {name: self._shared(name, row) for name in shared_sites(self.proxy)}
+
     def predict_risk(self, task: str, depths, n_seeds: int | None = None, *, seed: int = 0) -> Float[np.ndarray, "S D"]:
         """Draws of the risk at some depths, or of what a new set of runs would show there.
 
@@ -261,7 +272,7 @@ class Posterior:
         depth = depth[:, None]
         data = model_data(RiskEstimates(self.proxy, (estimates,)))
         latents = tuple(jnp.asarray(self._flat(name)[:, row])[None] for name in LATENTS)
-        shared = shared_of({name: jnp.asarray(self._shared(name, row))[None] for name in shared_sites(self.proxy)})
+        shared = shared_of({name: jnp.asarray(values)[None] for name, values in self.shared(task).items()})
         key = jax.random.key(seed)
         if n_seeds is None:
             return np.exp(drawn_risk(key, latents, shared, data, depth, self.proxy)).T * estimates.scale**2
@@ -324,7 +335,7 @@ class Posterior:
         horizon : float
             c_T, in the unit of the fitted tasks' depths.
         metric : str, optional
-            Of a fitted task. Default: that of the first.
+            Of a kind (accuracy, loss, other) that was fitted. Default: that of the first task.
         family : str, optional
             Where families are a level of the model, one that was not fitted is drawn from the population of families.
         descriptors : dict of float by name, optional
@@ -339,8 +350,8 @@ class Posterior:
         Raises
         ------
         InputError
-            This posterior did not converge or is itself an update, the name is that of a fitted task, no fitted task
-            has the metric, or scale or horizon is not a positive number.
+            This posterior did not converge or is itself an update, the name is that of a fitted task, no task with a
+            metric of the kind was fitted, or scale or horizon is not a positive number.
         """
         from bayes_prehoc.hierarchy.update import expected_task
 

@@ -6,13 +6,14 @@ import jax
 import numpy as np
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.hierarchy.basis import basis_of
+from bayes_prehoc.hierarchy.basis import basis_of, metric_kinds
 from bayes_prehoc.hierarchy.checks import GATE, Check
 from bayes_prehoc.hierarchy.data import check_estimates
 from bayes_prehoc.hierarchy.labels import labelled
 from bayes_prehoc.hierarchy.posterior import Posterior
 from bayes_prehoc.hierarchy.reweigh import known_of, updated
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
+from bayes_prehoc.runs.trajectories import metric_kind
 
 __all__ = ["expected_task", "update_posterior"]
 
@@ -56,16 +57,21 @@ def expected_task(posterior: Posterior, task: str, *, scale, horizon, metric, fa
     for name, value in (("scale", scale), ("horizon", horizon)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < np.inf:
             raise InputError(f"{name} is {value!r}", where, "Give a positive number.")
-    like = next((own for own in posterior.estimates if metric in (None, own.metric)), None)
+    if "tau" not in posterior.draws["posterior"]:
+        raise InputError("an update has no draws of the population", where, "Ask the fit that it was made from.")
+    first = posterior.estimates.tasks[0]
+    metric = first.metric if metric is None else metric
+    kind = first.metric_kind if metric == first.metric else metric_kind(metric)
+    like = next((own for own in posterior.estimates if own.metric_kind == kind), None)
     if like is None:
-        known = ", ".join(sorted({own.metric for own in posterior.estimates}))
-        raise InputError(f"no fitted task has the metric {metric!r}", where, f"The metrics are: {known}.")
+        known = ", ".join(metric_kinds(posterior.estimates))
+        raise InputError(f"no task of the kind {kind!r} was fitted", where, f"There are {known}.")
     nothing = np.zeros(0)
     made = TaskEstimates(
         task=task,
         proxy=posterior.proxy,
-        metric=like.metric,
-        metric_kind=like.metric_kind,
+        metric=metric,
+        metric_kind=kind,
         depths=nothing,
         risk=nothing,
         nu=nothing,

@@ -232,13 +232,7 @@ def _task_draws(posterior, estimates, curve, kept) -> _Task:
     mean = draws.risk(curve, depths)[kept]
     if curve.noise is not None:
         mean = mean + np.asarray(curve.noise)[kept, None]
-    group = posterior.draws["posterior"]
-
-    def flat(name):
-        values = group[name].sel(task=estimates.task) if "task" in group[name].dims else group[name]
-        return np.asarray(values.values, np.float64).reshape(len(curve.l_int))[kept]
-
-    there = {name: flat(name) for name in ("misfit", "dependence", "drift", "lasting") if name in group}
+    there = {name: values[kept] for name, values in posterior.shared(estimates.task).items() if name != "log_onset"}
     shared = Shared(onset=0.0, **there)
     return _Task(depths, depths / estimates.horizon, log_value, dof, np.log(mean).T, shared, estimates.proxy)
 

@@ -20,9 +20,6 @@ import numbers
 import numpy as np
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
-from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
-from bayes_prehoc.hierarchy.posterior import RiskCurve
 from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.costs import positive
 from bayes_prehoc.planning.prefix import trained_predictor
@@ -38,7 +35,6 @@ __all__ = [
     "checked_seed",
     "converged_task",
     "finite",
-    "population_curve",
     "predict_new_task",
     "predict_outcome",
     "reading",
@@ -46,6 +42,7 @@ __all__ = [
 
 LEVEL = 0.9
 """Of intervals."""
+NEW_TASK = "new task"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,9 +164,10 @@ def predict_outcome(
 
 def predict_new_task(
     posterior, *, metric: str, mean: float, horizon: float, mean_sd: float = 0.0, scale: float | None = None,
-    depth_unit: str = "step", seed: int = 0,
+    family: str | None = None, descriptors: dict[str, float] | None = None, seed: int = 0,
 ) -> OutcomePrediction:  # fmt: skip
-    """R of a run of a task that nobody has probed, from the population of the tasks that were fitted.
+    """R of a run of a task that nobody has probed, from the population of the tasks that were fitted and from what is
+    known of it before any run.
 
     The population says how far runs scatter around the mean of their task, not what that mean is: it is the user's.
 
@@ -184,6 +182,8 @@ def predict_new_task(
     horizon : float
     scale : float, optional
         Outcome scale; default |mean|.
+    family, descriptors
+        As `Posterior.expect` takes them.
     seed : int
 
     Raises
@@ -196,47 +196,18 @@ def predict_new_task(
         raise InputError("a spread between runs is no risk", "predict_new_task", "Fit conditional or branching.")
     mean, mean_sd = finite(mean, "mean"), finite(mean_sd, "mean_sd", least=0.0)
     horizon, scale = positive(horizon, "horizon"), positive(abs(mean) if scale is None else scale, "scale")
-    curve = population_curve(posterior, metric, horizon, scale, checked_seed(seed))
+    known = {"metric": metric, "family": family, "descriptors": descriptors, "seed": checked_seed(seed)}
+    expected = posterior.expect(NEW_TASK, scale=scale, horizon=horizon, **known)
+    curve = expected.curve(NEW_TASK)
     risk = draws.risk(curve, [0.0])[:, 0]
     variance = Variance(curve.l_int, risk - curve.l_int, np.full_like(risk, mean_sd**2), np.zeros_like(risk))
     flags = (
         "the mean is the user's; how far runs scatter around it is the population's of the fitted tasks",
         "the risk before the first step is extrapolated from the depths that were fitted",
     )
-    about = "new task", metric, depth_unit, posterior.proxy
+    about = NEW_TASK, metric, expected.estimates[NEW_TASK].depth_unit, posterior.proxy
     bounds = bounds_of(metric_kind(metric), mean)
     return OutcomePrediction(*about, 0.0, mean, variance, bounds=bounds, flags=flags)
-
-
-def population_curve(posterior, metric: str, horizon: float, scale: float, seed: int) -> RiskCurve:
-    """Draws of the risk curve of a task that nobody has probed: latents from each draw of the population."""
-    group = posterior.draws["posterior"]
-    if "tau" not in group:
-        raise InputError("an update has no draws of the population", "posterior", "Give the fit that it was made from.")
-    kind, kinds = metric_kind(metric), list(group["metric_kind"].values)
-    if kind not in kinds:
-        raise InputError(f"no task of the kind {kind!r} was fitted", "metric", f"There are {', '.join(kinds)}.")
-
-    def flat(name):
-        values = np.asarray(group[name].values, np.float64)
-        return values.reshape(-1, *values.shape[2:])
-
-    mean = np.stack([flat("mu_level")[:, kinds.index(kind)], flat("mu_share"), flat("mu_rate")], axis=1)
-    tau, corr = flat("tau"), flat("corr")
-    # Rounding may leave a correlation matrix that is all but singular not quite positive definite.
-    factor = tau[:, :, None] * np.linalg.cholesky((corr + 1e-6 * np.eye(3)) / (1.0 + 1e-6))
-    white = np.random.default_rng(seed).normal(size=mean.shape)
-    level, share, rate = (mean + np.einsum("sij,sj->si", factor, white)).T
-    u0 = np.exp(level) * scale**2
-    return RiskCurve(
-        l_int=u0 / (1.0 + np.exp(-share)),
-        reducible=u0 / (1.0 + np.exp(share)),
-        reference=REFERENCE_DEPTH * horizon,
-        alpha=np.asarray(alpha_of_rate(rate, posterior.proxy), np.float64),
-        onset=np.exp(flat("log_onset")) * horizon,
-        horizon=None if posterior.proxy == "run_to_run" else horizon,
-        noise=None,
-    )
 
 
 def converged_task(posterior, task: str, where: str):

@@ -97,7 +97,7 @@ def test_a_task_that_nobody_has_probed_is_expected_from_what_is_known(with_famil
         ("was fitted", {"task": "t0"}),
         ("scale is 0", {"scale": 0}),
         ("horizon is True", {"horizon": True}),
-        ("no fitted task has the metric 'loss'", {"metric": "loss"}),
+        ("no task of the kind 'loss' was fitted", {"metric": "loss"}),
     ):
         with pytest.raises(InputError, match=words):
             posterior.expect(**({"task": "new"} | given | wrong))
