@@ -72,7 +72,7 @@ class Arguments:
                 f"no cost of task {task.task!r}", "cost", "Give one for each task, or one for all of them."
             )
         try:
-            self.cost_of(task).pieces(float(task.depths[0]), float(task.horizon))
+            self.cost_of(task).pieces(task.c_min, float(task.horizon))
         except InputError as error:
             raise InputError(error.what, f"cost, task {task.task!r}", error.remedy) from None
         if isinstance(self.gamma_of(task), ThresholdLoss) and task.higher_is_better is None:
@@ -92,7 +92,7 @@ class Arguments:
     def c_cheap_of(self, task: TaskEstimates) -> float:
         """Stated cheap depth, else max(0.05 c_T, c_min)."""
         stated = self._given(self.c_cheap, task.task)
-        return stated if stated is not None else max(CHEAP_SHARE * task.horizon, float(task.depths[0]))
+        return stated if stated is not None else max(CHEAP_SHARE * task.horizon, task.c_min)
 
     def cost_of(self, task: TaskEstimates) -> Cost:
         """Stated cost, else one by which a full run costs 1."""

@@ -40,6 +40,7 @@ from bayes_prehoc.hierarchy.likelihood import Shared, deviation, errors_of, log_
 from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.arguments import Arguments
 from bayes_prehoc.planning.outcome import check_converged, checked_seed
+from bayes_prehoc.planning.prices import price_of
 
 __all__ = ["NextProbe", "next_probe"]
 
@@ -101,7 +102,7 @@ def next_probe(
     posterior,
     *,
     cost=None,
-    gamma: float | None = None,
+    gamma=None,
     c_cheap=None,
     future_runs: int = FUTURE_RUNS,
     seeds: Sequence[int] = SEEDS,
@@ -150,7 +151,7 @@ def next_probe(
     table = pd.DataFrame(rows, columns=COLUMNS)
     units = {task.task: task.depth_unit for task in posterior.estimates}
     about = {"future_runs": future_runs, "proxy": posterior.proxy, "table": table}
-    about["cost_unit"] = arguments.cost_of(posterior.estimates.tasks[0]).unit
+    about["cost_unit"] = arguments.cost_of(posterior.estimates.tasks[0]).counted_in
     worth = table[table["value"] > CREDIBLE * table["gain_se"]]
     if worth.empty:
         reason = f"no probe saves {future_runs} future runs more than it costs: stop probing, and plan"
@@ -178,15 +179,16 @@ def next_probe(
 
 
 def _probes_of(key, posterior, estimates, arguments, future_runs, seeds):
-    """A row for each probe of a task, in the order of `COLUMNS`."""
+    """A row for each probe of a task, in the order of `COLUMNS`; none of one without estimates or a price of error."""
+    if not len(estimates.depths):
+        return []
     curve = posterior.curve(estimates.task)
     kept = np.linspace(0, len(curve.l_int) - 1, min(DRAWS, len(curve.l_int))).astype(int)
     cost = arguments.cost_of(estimates)
-    gamma = arguments.gamma
+    gamma, _ = price_of(curve, estimates, arguments)
     if gamma is None:
-        expected = float(draws.risk(curve, [arguments.c_cheap_of(estimates)]).mean())
-        gamma = (cost.at(estimates.horizon) - cost.at(0.0)) / expected if 0.0 < expected < np.inf else 0.0
-    options = np.geomspace(estimates.depths[0], estimates.horizon, GRID)
+        return []
+    options = np.geomspace(estimates.c_min, estimates.horizon, GRID)
     losses = gamma * draws.risk(curve, options)[kept] + cost.at(options)
     perfect = future_runs * max(losses.mean(axis=0).min() - losses.min(axis=1).mean(), 0.0)
     task = _task_draws(posterior, estimates, curve, kept)

@@ -260,8 +260,8 @@ def _of_finished_runs(posterior, estimates, outcome_noise):
     spread = posterior.predict_risk(estimates.task, [estimates.horizon])[:, 0]
     none = np.zeros_like(spread)
     flags = ["a spread between runs is no risk: this is any finished run's, whatever this one has shown"]
-    if estimates.depths[-1] < estimates.horizon:
-        flags.append(f"extrapolated: the spread was fitted up to {estimates.depths[-1]:g}")
+    if estimates.c_max < estimates.horizon:
+        flags.append(f"extrapolated: the spread was fitted up to {estimates.c_max:g}")
     if not outcome_noise:
         flags.append("the outcome set's noise is part of a spread, and in it")
     variance = Variance(none, spread, spread / estimates.n_runs, none)

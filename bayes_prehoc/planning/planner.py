@@ -5,7 +5,7 @@ from scipy import stats
 
 from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.arguments import Arguments
-from bayes_prehoc.planning.losses import ThresholdLoss, price_of_error
+from bayes_prehoc.planning.prices import price_of
 from bayes_prehoc.planning.regimes import REGIMES, boundaries, flips, regime_probabilities
 from bayes_prehoc.planning.results import Frontier, Interval, Plan, RiskBand, TaskPlan
 from bayes_prehoc.planning.stopping import optimal_stopping
@@ -77,8 +77,8 @@ def _task_plan(posterior, estimates, arguments):
         "horizon_assumed": bool(estimates.horizon_assumed),
         "outcome_stands_in": bool(estimates.outcome_stands_in),
         "outcome_mean": float(estimates.outcome_mean),
-        "c_min": float(estimates.depths[0]),
-        "c_max": float(estimates.depths[-1]),
+        "c_min": estimates.c_min,
+        "c_max": estimates.c_max,
         "tolerance": arguments.tolerance_of(estimates),
         "c_cheap": arguments.c_cheap_of(estimates),
         "cost": arguments.cost_of(estimates),
@@ -135,7 +135,7 @@ def _classified(curve, known):
 
 def _stopped(curve, estimates, known, arguments):
     """Optimal depth, best depth, the regret of what one might do and the gain, at the stated or the default gamma."""
-    gamma, note = _price(curve, estimates, known, arguments)
+    gamma, note = price_of(curve, estimates, arguments)
     flags = known["flags"] if note is None else (*known["flags"], note)
     if gamma is None:
         return {"c_star": None, "flags": flags}
@@ -162,25 +162,6 @@ def _stated_price(estimates, arguments):
     """gamma where it was given as a number."""
     stated = arguments.gamma_of(estimates)
     return stated if isinstance(stated, float) else None
-
-
-def _price(curve, estimates, known, arguments):
-    """gamma of a task, and what must be said of it; None where there is none."""
-    stated, horizon = arguments.gamma_of(estimates), known["horizon"]
-    if isinstance(stated, float):
-        return stated, None
-    now, at_end, cheap = draws.risk(curve, [known["c_min"], horizon, known["c_cheap"]]).mean(axis=0)
-    if isinstance(stated, ThresholdLoss):
-        if not np.isfinite(now):
-            return None, "the expected risk at the shallowest depth is not finite: state gamma as a number"
-        margin = (known["outcome_mean"] - stated.threshold) * (1.0 if estimates.higher_is_better else -1.0)
-        gamma = price_of_error(stated, margin, float(now), float(at_end))
-        return gamma, None if gamma > 0 else "watching changes no decision about the threshold, so none is worth a cost"
-    if not np.isfinite(cheap):
-        return None, "the expected risk at c_cheap is not finite: state gamma to have an optimal depth"
-    if cheap > 0:
-        return float(known["cost"].of_full_run(horizon) / cheap), None
-    return 0.0, "no risk is left at c_cheap, so no probing is worth a cost"
 
 
 def _curves(curve, known):

@@ -140,7 +140,7 @@ def allocate(
     there = {task.task for task in tasks}
     names = [name for name, own in members.items() if not there.isdisjoint(own)]
     group_of = {task: i for i, name in enumerate(names) for task in members[name]}
-    shallowest = np.array([float(task.depths[0]) for task in tasks])
+    shallowest = np.array([task.c_min for task in tasks])
     # One at a time: the draws of thousands of tasks together would fill the memory.
     curves = (posterior.curve(task.task) for task in tasks)
     # The shallowest depth, where a task that is not probed stands, lies within the cubics too.
@@ -215,7 +215,7 @@ def _limits(tasks, given):
     for i, task in enumerate(tasks):
         where, horizon = f"task {task.task!r}", float(task.horizon)
         high[i] = _of(given["max_depth"], task.task, horizon)
-        low[i] = _of(given["min_depth"], task.task, min(float(task.depths[0]), high[i]))
+        low[i] = _of(given["min_depth"], task.task, min(task.c_min, high[i]))
         for name, depth in (("max_depth", high[i]), ("min_depth", low[i])):
             if depth > horizon * (1.0 + ROUNDING):
                 raise InputError(
@@ -261,13 +261,13 @@ def _told(posterior, tasks, portfolio, found, low, high, names):
     """The table, and draws (S,) of the weighted sum of risks after and before."""
     rows, after, before = [], 0.0, 0.0
     for i, task in enumerate(tasks):
-        curve, shallowest, depth = posterior.curve(task.task), float(task.depths[0]), float(found.depth[i])
+        curve, shallowest, depth = posterior.curve(task.task), task.c_min, float(found.depth[i])
         probed = bool(found.probed[i])
         risk, unprobed = draws.risk(curve, [depth if probed else shallowest, shallowest]).T
         after = after + portfolio.weight[i] * risk
         before = before + portfolio.weight[i] * unprobed
         lower, upper = np.quantile(risk, (0.05, 0.95))
-        seen = float(task.depths[0]) * (1 - ROUNDING) <= depth <= float(task.depths[-1]) * (1 + ROUNDING)
+        seen = task.c_min * (1 - ROUNDING) <= depth <= task.c_max * (1 + ROUNDING)
         rows.append(
             {
                 "task": task.task,

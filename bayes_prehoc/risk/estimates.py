@@ -17,6 +17,9 @@ from bayes_prehoc.runs.trajectories import SetAside
 
 __all__ = ["InformationEstimates", "LeftOut", "RiskEstimates", "TaskEstimates"]
 
+UNPROBED = 0.02
+"""Share of the horizon."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
@@ -95,6 +98,16 @@ class TaskEstimates:
     hashes: tuple[str, ...] = ()
     family: str | None = None
     descriptors: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def c_min(self) -> float:
+        """Shallowest depth fitted; of a task that nobody has probed, a fiftieth of the run, where probes begin."""
+        return float(self.depths[0]) if len(self.depths) else UNPROBED * self.horizon
+
+    @property
+    def c_max(self) -> float:
+        """Deepest depth fitted; 0 of a task that nobody has probed."""
+        return float(self.depths[-1]) if len(self.depths) else 0.0
 
     @property
     def has_noise(self) -> bool:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from bayes_prehoc.hierarchy import advice
 from bayes_prehoc.hierarchy.advice import fit_of_law, misfit_p_values, sensitivity_to_prior
+from bayes_prehoc.hierarchy.data import Sizes
 from bayes_prehoc.hierarchy.model import hyperpriors, log_hyperprior, shared_sites, weak_prior
 
 
@@ -69,7 +70,7 @@ def test_tasks_are_left_out_by_arviz(fitted):
 
 @pytest.mark.parametrize("proxy", ["run_to_run", "conditional"])
 def test_log_prior_is_that_of_the_distributions(proxy):
-    priors = hyperpriors(weak_prior(proxy), proxy, 2)
+    priors = hyperpriors(weak_prior(proxy), proxy, Sizes(kinds=2, families=3, covariates=1))
     keys = jax.random.split(jax.random.key(0), len(priors))
     sites = {name: own.sample(key, (5,)) for key, (name, own) in zip(keys, priors.items(), strict=True)}
     factor = sites.pop("corr_chol")

@@ -92,6 +92,8 @@ def test_a_task_that_nobody_has_probed_is_expected_from_what_is_known(with_famil
     low, high = np.quantile(expected.predict_risk("new", [8.0, 400.0]), (0.05, 0.95), axis=0)
     assert np.all(low > 0.0) and np.all(high > 3.0 * low)
     assert "no run of it was seen" in expected.estimates["new"].flags[0]
+    (planned,) = plan(expected, tolerance=0.02).tasks
+    assert planned.c_min == 8.0 and (planned.status != "ok" or planned.extrapolated)
 
     for words, wrong in (
         ("was fitted", {"task": "t0"}),
