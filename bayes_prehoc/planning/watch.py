@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning.arguments import Arguments
-from bayes_prehoc.planning.costs import LinearCost, positive
+from bayes_prehoc.planning.costs import Cost, positive
 from bayes_prehoc.planning.outcome import (
     bounds_of,
     converged_task,
@@ -52,7 +52,7 @@ def watch_decision(
     runs: Trajectories,
     threshold: float,
     worth: float,
-    cost: LinearCost | None = None,
+    cost: Cost | None = None,
     look_cost: float | None = None,
     outcome_noise: bool = True,
 ) -> Decision:
@@ -83,7 +83,7 @@ def watch_table(
     runs: Trajectories,
     threshold: float,
     worth: float,
-    cost: LinearCost | None = None,
+    cost: Cost | None = None,
     look_cost: float | None = None,
     outcome_noise: bool = True,
 ) -> WatchTable:
@@ -100,7 +100,7 @@ def watch_table(
         What R is to reach, in the metric's unit: above it where higher is better, else below.
     worth : float
         What a run is worth that does, in the cost's unit.
-    cost : LinearCost, optional
+    cost : Cost, optional
         Of a run to a depth. Default: a full run costs 1 (unit "full run").
     look_cost : float, optional
         What an evaluation costs. Default: a thousandth of a full run.
@@ -158,7 +158,7 @@ def watch_table(
         higher_is_better=higher_is_better,
         threshold=threshold,
         worth=worth,
-        cost_unit=cost.unit,
+        cost_unit=cost.counted_in,
         look_cost=look_cost,
         remaining=remaining,
         predictor=predictor,
