@@ -209,7 +209,7 @@ def _jointly(
 
     (places, sites, statistics), checks = _enough(draw, judge, sampler, gate)
     frame = fitted_frame(chains.start, _flat(places.white))
-    points = _flat(np.concatenate([places.x, places.noise], axis=-1))
+    points = _flat(places.point)
     arguments = Arguments.by_rule(groups_by_depths(data, frame), data, RULES[0])
     some = points[np.linspace(0, len(points) - 1, 4 * len(x)).astype(int)]
     arguments, _ = fine_enough(evaluator, some, arguments, np.cov(points[:, : len(x)].T), RULES)

@@ -62,6 +62,7 @@ def test_noise_of_the_outcome_set_is_separated(with_noise, make):
     assert held >= 5
 
 
+@pytest.mark.slow
 def test_families_and_descriptors_are_told(with_families, fitted, tmp_path):
     """A descriptor that moves the level by two is found, and the families' order; the engine is named."""
     posterior, _ = with_families

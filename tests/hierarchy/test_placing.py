@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from bayes_prehoc.hierarchy import placing
-from bayes_prehoc.hierarchy.collapsed import RULES, groups_by_depths, plain_frame
+from bayes_prehoc.hierarchy.collapsed import RULES, groups_by_depths, plain_frame, quadrature
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.model import weak_prior
 from bayes_prehoc.hierarchy.placing import FINE_ENOUGH, fine_enough, next_rule, quadrature_errors
 from bayes_prehoc.hierarchy.start import find_reference
-from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values
+from bayes_prehoc.hierarchy.target import Arguments, Density, Target, flat_values
 
 
 def test_points_are_put_where_the_latents_are(placed):
@@ -61,8 +61,23 @@ def test_the_rule_is_as_fine_as_the_tasks_need(make, around):
     assert rule not in RULES[:2] and left(evaluator, points, found) <= FINE_ENOUGH
 
 
-def test_what_is_linear_of_the_error_is_taken_off(make, around):
+def test_an_error_that_no_draw_shows_is_found_far_out():
+    """Within three standard deviations the coarsest rule is right; beyond, along one hyperparameter, it is nats too low."""
+
+    class Evaluated:
+        def densities(self, points, arguments):
+            coarsest = len(arguments.blocks[0].at) == 16
+            off = np.where(points[:, 1] < -3.0, -4.0, 0.0) if coarsest else np.zeros(len(points))
+            return Density(np.zeros(len(points)), off[:, None])
+
+    points = np.clip(np.random.default_rng(0).normal(size=(60, 4)), -2.9, 2.9)
+    arguments = Arguments((), None, quadrature(RULES[0]))
+    assert fine_enough(Evaluated(), points, arguments, np.eye(4), RULES)[1] == RULES[1]
+
+
+def test_what_is_linear_of_the_error_is_taken_off(make, around, monkeypatch):
     """Of sixty tasks, by the coarsest rule: judged at other points, and bounded far from them."""
+    monkeypatch.setattr(placing, "FAR_ENOUGH", np.inf)
     _, data, _ = make.simulated(tasks=60, nu=7.0)
     evaluator, points, arguments, covariance = around(data, 0.1)
     found, rule = fine_enough(evaluator, points[:45], arguments, covariance, RULES[:1], enough=0.0)

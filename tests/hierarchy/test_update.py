@@ -29,7 +29,7 @@ def assert_alike(one, other, task, draws=400):
         assert stats.ks_2samp(a, b).statistic < 1.95 * np.sqrt(2.0 / draws), name
 
 
-@pytest.mark.parametrize("which", ["fitted", "with_noise", "with_families"])
+@pytest.mark.parametrize("which", ["fitted", "with_noise", pytest.param("with_families", marks=pytest.mark.slow)])
 def test_estimates_that_were_fitted_change_nothing(which, request):
     """The ratio of a task's marginal likelihoods is one, and its latents are drawn as the fit draws them."""
     posterior, _ = request.getfixturevalue(which)
@@ -74,6 +74,7 @@ def test_a_new_task_is_planned_for_and_saved(fitted, make, tmp_path):
         read.update(posterior.estimates)
 
 
+@pytest.mark.slow
 def test_a_task_that_nobody_has_probed_is_expected_from_what_is_known(with_families):
     """Its family and its descriptor place it; of a family that nobody has seen less is known."""
     posterior, _ = with_families
