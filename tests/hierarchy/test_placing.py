@@ -62,7 +62,7 @@ def test_the_rule_is_as_fine_as_the_tasks_need(make, around):
 
 
 def test_an_error_that_no_draw_shows_is_found_far_out():
-    """Within three standard deviations the coarsest rule is right; beyond, along one hyperparameter, it is nats too low."""
+    """Near the mean the coarsest rule is right; three deviations out, along one hyperparameter, it is nats too low."""
 
     class Evaluated:
         def densities(self, points, arguments):
