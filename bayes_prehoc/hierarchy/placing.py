@@ -45,9 +45,9 @@ FINE_ENOUGH = 0.25
 """Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
 ROUGHLY = 1.0
 """The same for a rule that is good enough to place points by."""
-FAR, FAR_ENOUGH = 4.0, 2.0
+FAR, FAR_ENOUGH = 3.0, 4.0
 """At so many standard deviations from the mean the error may differ by so many times as much from that at the mean: by
-half a nat, where the density is e^-8 of what it is at the mean."""
+one nat, beyond which a thousandth of the posterior lies."""
 
 
 class Known(NamedTuple):

@@ -62,15 +62,15 @@ def test_the_rule_is_as_fine_as_the_tasks_need(make, around):
 
 
 def test_an_error_that_no_draw_shows_is_found_far_out():
-    """Near the mean the coarsest rule is right; three deviations out, along one hyperparameter, it is nats too low."""
+    """Wherever there are draws the coarsest rule is right; farther out along one hyperparameter it is nats too low."""
 
     class Evaluated:
         def densities(self, points, arguments):
             coarsest = len(arguments.blocks[0].at) == 16
-            off = np.where(points[:, 1] < -3.0, -4.0, 0.0) if coarsest else np.zeros(len(points))
+            off = np.where(points[:, 1] < -2.6, -4.0, 0.0) if coarsest else np.zeros(len(points))
             return Density(np.zeros(len(points)), off[:, None])
 
-    points = np.clip(np.random.default_rng(0).normal(size=(60, 4)), -2.9, 2.9)
+    points = np.clip(np.random.default_rng(0).normal(size=(60, 4)), -2.5, 2.5)
     arguments = Arguments((), None, quadrature(RULES[0]))
     assert fine_enough(Evaluated(), points, arguments, np.eye(4), RULES)[1] == RULES[1]
 
