@@ -40,7 +40,7 @@ def export(
     licence: Licence = None,
     citation: Citation = None,
     families: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Family of the tasks; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME", help="Family of the tasks; may be repeated. Default: as they say.")
     ] = None,
     task_names: Annotated[bool, typer.Option("--task-names", help="Name the tasks in the card.")] = False,
     calibration: Annotated[
@@ -67,7 +67,7 @@ def export(
         description=description,
         licence=licence or "unknown",
         citation=citation or "",
-        families=families or (),
+        families=families,
         task_names=task_names,
         calibration=figures,
     )

@@ -29,13 +29,12 @@ from bayes_prehoc.hierarchy.model import (
     weak_prior,
 )
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
+from bayes_prehoc.risk.estimates import SHALLOWEST
 
 __all__ = ["RANKS", "Design", "Ranked", "rank_of_truth", "uniformity"]
 
 RANKS = 100
 """Ranks there are: one more than thinned draws."""
-SHALLOWEST = 0.02
-"""Share of the horizon."""
 
 
 class Design(NamedTuple):

@@ -33,7 +33,7 @@ def card_of(
     description: str = "",
     licence: str = "unknown",
     citation: str = "",
-    families: Sequence[str] = (),
+    families: Sequence[str] | None = None,
     task_names: bool = False,
     ancestors: Sequence[PriorCard] = (),
     calibration: Sequence[Calibration] = (),
@@ -46,8 +46,8 @@ def card_of(
         What `fit` returned.
     name, description, licence, citation : str
         As in `priors.Provenance`.
-    families : sequence of str
-        Families of the tasks.
+    families : sequence of str, optional
+        Families of the tasks. Default: those that they name.
     task_names : bool
         Whether the card names the tasks; otherwise it holds nothing that tells them.
     ancestors : sequence of PriorCard
@@ -70,6 +70,8 @@ def card_of(
     names = [_name(site) for site in _priors_of(posterior)]
     if not all(name in group and "task" not in group[name].dims for name in names):
         raise InputError("the posterior is an update", "prior card", "Make the card of the fit that was updated.")
+    if families is None:
+        families = sorted({task.family for task in estimates if task.family is not None})
     sites, weak = sites_of(posterior)
     values = {site.name: _within(group[site.name].values, site.transform) for site in sites}
     about = Provenance(

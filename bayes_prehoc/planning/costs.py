@@ -11,6 +11,7 @@ C_s is paid at any depth, so it moves no decision about how deep to look; it cou
 probing at all. Amounts are stated in `unit`, and counted in a currency where the price of one unit is stated.
 """
 
+import abc
 import dataclasses
 import itertools
 import math
@@ -52,7 +53,7 @@ class Piece(NamedTuple):
         return self.slope * (1.0 + self.power * (depth / self.doubling) ** (self.power - 1.0))
 
 
-class Cost:
+class Cost(abc.ABC):
     """What the three forms of cost have in common; `unit`, `price` and `currency` are fields of each."""
 
     unit: str
@@ -65,10 +66,11 @@ class Cost:
         return self.unit if self.currency is None else self.currency
 
     @property
+    @abc.abstractmethod
     def set_up(self) -> float:
         """What a probe costs before its first step, as counted."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def pieces(self, low: float, high: float) -> tuple[Piece, ...]:
         """The cost from depth `low` to `high`, as counted, in increasing order of depth.
 
@@ -77,7 +79,6 @@ class Cost:
         InputError
             A table that does not reach so far.
         """
-        raise NotImplementedError
 
     def at(self, depth):
         """Cost of watching to `depth`, as counted; float or array."""

@@ -12,6 +12,7 @@ import numpy as np
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.probes.adapters import Adapter
 from bayes_prehoc.probes.texts import TextData
+from bayes_prehoc.risk.estimates import SHALLOWEST
 
 __all__ = ["ProbeSpec", "name_of"]
 
@@ -231,7 +232,7 @@ class ProbeSpec:
     @property
     def depths(self) -> np.ndarray:
         """Depths at which a run is evaluated, in steps: int array (D,), from 2% of the horizon to the horizon."""
-        first = max(1.0, 0.02 * self.steps)
+        first = max(1.0, SHALLOWEST * self.steps)
         spaced = np.geomspace(first, self.steps, self.n_depths) if self.n_depths > 1 else np.array([self.steps])
         return np.unique(np.rint(spaced).astype(int))
 

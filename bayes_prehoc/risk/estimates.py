@@ -15,10 +15,10 @@ from scipy import stats
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.runs.trajectories import SetAside
 
-__all__ = ["InformationEstimates", "LeftOut", "RiskEstimates", "TaskEstimates"]
+__all__ = ["SHALLOWEST", "InformationEstimates", "LeftOut", "RiskEstimates", "TaskEstimates"]
 
-UNPROBED = 0.02
-"""Share of the horizon."""
+SHALLOWEST = 0.02
+"""Share of the horizon at which probes begin."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class TaskEstimates:
     @property
     def c_min(self) -> float:
         """Shallowest depth fitted; of a task that nobody has probed, a fiftieth of the run, where probes begin."""
-        return float(self.depths[0]) if len(self.depths) else UNPROBED * self.horizon
+        return float(self.depths[0]) if len(self.depths) else SHALLOWEST * self.horizon
 
     @property
     def c_max(self) -> float:
