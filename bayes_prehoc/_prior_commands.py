@@ -40,7 +40,7 @@ def export(
     licence: Licence = None,
     citation: Citation = None,
     families: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Family of the tasks; may be repeated. Default: as they say.")
+        list[str] | None, typer.Option(metavar="NAME", help="Family of the tasks; may be repeated. Else as they say.")
     ] = None,
     task_names: Annotated[bool, typer.Option("--task-names", help="Name the tasks in the card.")] = False,
     calibration: Annotated[
