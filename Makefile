@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT := out
 SIZE := full
+# A file of tests is one worker's: what its tests share is made once. More workers than cores only wait for each other.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 TORCH_PYTHON := python3.11
 
 .PHONY: demo test test-all test-lowest test-torch lint format notebooks coverage-table backbones clean
@@ -15,10 +17,10 @@ demo: $(VENV)/.ready-demo
 	$(BIN)/bayes-prehoc demo --out $(OUT)
 
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 test-all: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check
@@ -40,7 +42,7 @@ backbones: $(VENV)/.ready-dev
 
 # The lowest version of every direct dependency, in an environment of its own.
 test-lowest: $(VENV)-lowest/.ready
-	$(VENV)-lowest/bin/python -m pytest -m "not slow"
+	$(VENV)-lowest/bin/python $(PYTEST) -m "not slow"
 
 # The callback in the real Trainer, in an environment with torch: a CPU build of it is to be had for an older Python.
 test-torch: $(VENV)/.ready-dev $(VENV)-torch/.ready
