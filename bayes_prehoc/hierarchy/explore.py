@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture, draw, log_density, mixture_of_draws
 
-__all__ = ["Weighted", "find_modes", "population", "wide_mixture"]
+__all__ = ["Weighted", "find_modes", "narrowed", "population", "wide_mixture"]
 
 CLIMB_STEPS = 80
 SLOPE_STEP = 0.01
@@ -87,12 +87,51 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
     for end in ends:
         if len(modes) == MOST or end.fun > ends[0].fun + HOPELESSLY_LOW or end.fun >= NOWHERE:
             break
-        if any((end.x - at) @ precision @ (end.x - at) < SAME_MODE for at, precision, _ in modes):
-            continue
-        # Again, in steps that fit: slopes by differences over more than a standard deviation lead astray.
-        scale = np.linalg.inv(np.linalg.cholesky(_curvature(log_p, end.x, CURVATURE_STEP * np.eye(len(end.x))))).T
-        end = _climb(log_p, end.x, scale, FITTING_STEP, central=True)
-        modes.append((end.x, _curvature(log_p, end.x, FITTING_STEP * scale), end.fun))
+        if not _is_one_of(modes, end.x):
+            curvature = _curvature(log_p, end.x, CURVATURE_STEP * np.eye(len(end.x)))
+            modes.append(_mode(log_p, end.x, np.linalg.inv(np.linalg.cholesky(curvature)).T))
+    return _mixture_of_modes(modes)
+
+
+def narrowed(modes: Mixture, log_p: Callable, times: float) -> Mixture | None:
+    """A component at each mode of a density that is much like that of which these are the modes, but narrower.
+
+    Parameters
+    ----------
+    modes : Mixture
+        What `find_modes` found.
+    log_p : callable
+        Log densities (N,) at points (N, P).
+    times : float
+        About how many times as wide it is.
+    """
+    return _mixture_of_modes(
+        [
+            _mode(log_p, x, times / np.sqrt(WIDENING) * factor)
+            for x, factor in zip(modes.mean, modes.factor, strict=True)
+        ]
+    )
+
+
+def _mode(log_p, x, scale):
+    """The end of a climb from x in steps that fit, the curvature there, and the energy.
+
+    Slopes by differences over more than a standard deviation would lead astray, and so would slopes over much less.
+    """
+    end = _climb(log_p, x, scale, FITTING_STEP, central=True)
+    return end.x, _curvature(log_p, end.x, FITTING_STEP * scale), end.fun
+
+
+def _is_one_of(modes, x) -> bool:
+    return any((x - at) @ precision @ (x - at) < SAME_MODE for at, precision, _ in modes)
+
+
+def _mixture_of_modes(found) -> Mixture | None:
+    modes = []
+    # Climbs that began apart may have ended together.
+    for mode in sorted(found, key=lambda mode: mode[2]):
+        if not _is_one_of(modes, mode[0]):
+            modes.append(mode)
     if not modes:
         return None
     center, precision, energy = (np.array(part) for part in zip(*modes, strict=True))

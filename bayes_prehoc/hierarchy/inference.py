@@ -25,7 +25,8 @@ from bayes_prehoc.hierarchy.joint import Adaptation, JointChains
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
 from bayes_prehoc.hierarchy.model import Hyperprior
-from bayes_prehoc.hierarchy.placing import Known, fine_enough, next_rule, place, quadrature_errors
+from bayes_prehoc.hierarchy.placing import Known, place
+from bayes_prehoc.hierarchy.precision import fine_enough, next_rule, quadrature_errors
 from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values
 

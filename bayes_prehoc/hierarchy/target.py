@@ -25,7 +25,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpyro.infer.util import constrain_fn, potential_energy
 from scipy import special
 
@@ -33,6 +33,7 @@ from bayes_prehoc.hierarchy.collapsed import (
     Group,
     Nodes,
     draw_latents,
+    groups_by_depths,
     in_parts,
     joined,
     log_marginals_of_all,
@@ -54,6 +55,7 @@ __all__ = [
     "gradients",
     "log_marginals_at",
     "posterior_sites",
+    "products",
     "values_at",
 ]
 
@@ -70,24 +72,37 @@ _ONE_MODEL = threading.RLock()
 
 
 class Correction(NamedTuple):
-    """What a rule of quadrature is off by, as a linear function of the hyperparameters near the posterior.
+    """What a rule of quadrature is off by, as a function of the hyperparameters near the posterior.
 
     Attributes
     ----------
     mean, into : arrays (P,) and (P, P)
         In the coordinates into (x - mean) the posterior is about standard.
-    error : array (1 + P, T)
-        Of each task's log marginal likelihood, there where these are nothing and for a unit of each of them.
+    error : array (F, T)
+        Of each task's log marginal likelihood: where these are nothing, for a unit of each of them (F = 1 + P) and, if
+        it is of second degree, of each of their `products`.
     """
 
     mean: Float[np.ndarray, " P"]
     into: Float[np.ndarray, "P P"]
-    error: Float[np.ndarray, "1+P T"]
+    error: Float[np.ndarray, "F T"]
 
     def off(self, points: Float[Array | np.ndarray, "... Q"]) -> Float[Array | np.ndarray, "... T"]:
         """The error at points; farther out than `FARTHEST_OFF` it grows no more."""
-        white = ((points[..., : len(self.mean)] - self.mean) @ self.into.T).clip(-FARTHEST_OFF, FARTHEST_OFF)
-        return self.error[0] + white @ self.error[1:]
+        size = len(self.mean)
+        white = ((points[..., :size] - self.mean) @ self.into.T).clip(-FARTHEST_OFF, FARTHEST_OFF)
+        off = self.error[0] + white @ self.error[1 : 1 + size]
+        return off + products(white) @ self.error[1 + size :] if len(self.error) > 1 + size else off
+
+    def of_all(self, tasks: int) -> "Correction":
+        """For so many tasks of which these are a sample: each is off by what these are on average."""
+        return self._replace(error=np.repeat(self.error.mean(axis=1, keepdims=True), tasks, axis=1))
+
+
+def products(white: Float[Array | np.ndarray, "... P"]) -> Float[Array | np.ndarray, "... P*(P+1)/2"]:
+    """Of each coordinate with itself and with those before it."""
+    one, other = np.tril_indices(white.shape[-1])
+    return white[..., one] * white[..., other]
 
 
 class Arguments(NamedTuple):
@@ -102,6 +117,19 @@ class Arguments(NamedTuple):
     def by_rule(cls, groups, data: ModelData, rule: tuple[int, int, int]) -> "Arguments":
         """With the nodes of one of `collapsed.RULES`."""
         return cls(groups, data, quadrature(rule))
+
+    @property
+    def tasks(self) -> int:
+        """Number of tasks."""
+        return self.data.kind.shape[0]
+
+    def taken(self, rows: Int[np.ndarray, " S"]) -> "Arguments":
+        """Some of the tasks, with their points where they were, of whose error nothing is known."""
+        places = np.argsort(np.concatenate([group.rows for group in self.groups]))
+        frames = [jax.tree.map(np.asarray, group.frame) for group in self.groups]
+        frame = jax.tree.map(lambda *parts: np.concatenate(parts)[places][rows], *frames)
+        data = jax.tree.map(np.asarray, self.data).taken(rows)
+        return Arguments(groups_by_depths(data, frame), data, self.blocks)
 
     def with_rule(self, rule: tuple[int, int, int]) -> "Arguments":
         """The same tasks with other nodes, of whose error nothing is known."""
