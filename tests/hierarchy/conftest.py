@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayes_prehoc.hierarchy.cards import card_of
 from bayes_prehoc.hierarchy.data import model_data
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.fit import fit, posterior_of
@@ -95,6 +96,12 @@ def fitted():
     """Posterior of six tasks of a spread, and the truth."""
     truth, _, estimates = simulated()
     return fit(estimates, seed=1), truth
+
+
+@pytest.fixture(scope="session")
+def card_of_six(fitted):
+    """The prior card of that posterior."""
+    return card_of(fitted[0], "six")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import xarray as xr
 
 from bayes_prehoc.cli import main
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.basis import basis_of
 from bayes_prehoc.hierarchy.cards import card_of, sites_of
 from bayes_prehoc.hierarchy.data import model_data
 from bayes_prehoc.hierarchy.target import Target, values_at
@@ -124,7 +125,7 @@ def test_what_is_no_prior(fitted, not_converged):
 
 def test_every_hyperparameter_has_a_place(fitted):
     posterior, _ = fitted
-    sites, weak = sites_of(posterior)
+    sites, weak = sites_of(posterior.hyperprior, posterior.proxy, basis_of(posterior.estimates))
     group = posterior.draws["posterior"]
     there = {name for name in group.data_vars if "task" not in group[name].dims}
     assert {site.name for site in sites} == there
