@@ -3,9 +3,9 @@
     python benchmarks/prior_transfer.py --size full --keep transfer.jsonl --json transfer.json
 
 Families of simulated tasks differ from each other, and so do tasks of a family. One family is left out; the others'
-tasks, 64 runs each, are fitted and make a card. A new task of the family left out is fitted by itself on few runs under
-the card (mixed with the weak prior by evidence, as `bp.fit(prior=...)` does) and on few or 64 runs under the weak prior.
-Runs are seen up to half of their depth. Figures of a fit:
+tasks, 64 runs each, make a card. A new task of the family left out is fitted by itself on few runs under the card
+(mixed with the weak prior by evidence, as `bp.fit(prior=...)` does) and on few or 64 runs under the weak prior. Runs
+are seen up to half of their depth. Figures of a fit:
 
 - log score: log predictive density, mean over the depths beyond that and two between, of the logarithm of the variance
   of 64 other runs there; the density is a kernel estimate, with t kernels, of draws of `Posterior.predict_risk`;

@@ -91,7 +91,7 @@ def card_of(
         description=description,
         licence=licence,
         citation=citation,
-        fitted_under=posterior.prior,
+        fitted_under=posterior.prior if posterior.card is None else posterior.card.briefly,
         task_names=posterior.tasks if task_names else None,
     )
     card = make_card(

@@ -43,7 +43,7 @@ from bayes_prehoc.risk.estimates import RiskEstimates
 
 __all__ = ["Informed", "card_for", "card_in_terms_of", "informed_by"]
 
-DRAWS, KEPT = 4000, 1000
+DRAWS, KEPT = 2000, 1000
 """Draws of a card that is expressed in other terms, and those that it carries then."""
 
 

@@ -74,6 +74,11 @@ class CardWeight:
         return cls(**parts | own, fingerprints=fingerprints)
 
     @property
+    def briefly(self) -> str:
+        """The prior in a few words."""
+        return f"card {self.name} and the weak prior, w = {self.weight:.2g}"
+
+    @property
     def words(self) -> str:
         """The prior in words with its figures."""
         threshold = self.threshold

@@ -19,11 +19,11 @@ PROXY = "run_to_run"
 
 
 @pytest.fixture(scope="module")
-def simulated(card_of_six, make):
+def simulated(made_up_card, make):
     """A target, estimates of two tasks, a card, and the priors with posteriors that know nothing yet."""
     _, data, _ = make.simulated(tasks=2, nu=3.0, depths=3)
     target = sampled_target(data, weak_prior(PROXY), PROXY)
-    informed = informed_by(card_of_six, weak_prior(PROXY), PROXY, Basis(("accuracy",)))
+    informed = informed_by(made_up_card, weak_prior(PROXY), PROXY, Basis(("accuracy",)))
     both = (informed.weak.mean, np.diag(informed.weak.scale**2)), informed.moments()
     return target, data, informed, tuple(Prior(*own, *own) for own in both)
 

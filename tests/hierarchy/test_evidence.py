@@ -123,7 +123,7 @@ def test_evidence_is_the_mean_likelihood_under_the_prior(few):
     assert abs(found.log_z - expected) < 3.0 * np.hypot(error, found.error)
 
 
-def test_without_data_the_evidence_is_one(few, card_of_six):
+def test_without_data_the_evidence_is_one(few, made_up_card):
     """So the priors are normalised, the weak one and a card's."""
     evaluator, arguments = few
     nothing = arguments.data._replace(mask=jnp.zeros_like(arguments.data.mask))
@@ -134,7 +134,7 @@ def test_without_data_the_evidence_is_one(few, card_of_six):
     rng = np.random.default_rng(0)
     found = evidence_at(rng, evaluator, arguments, from_weak(1024).reshape(4, 256, -1), 14)
     assert abs(found.log_z) < 3.5 * found.error < 0.2
-    informed = informed_by(card_of_six, weak_prior("run_to_run"), "run_to_run", Basis(("accuracy",)))
+    informed = informed_by(made_up_card, weak_prior("run_to_run"), "run_to_run", Basis(("accuracy",)))
     with Evaluator(evaluator.target, informed.tilt) as tilted:
         found = evidence_at(rng, tilted, arguments, informed.draw(rng, 1200).reshape(4, 300, -1), 14)
     assert abs(found.log_z) < 3.5 * found.error < 0.2

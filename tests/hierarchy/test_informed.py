@@ -27,22 +27,6 @@ X_ORDER = (
 )  # fmt: skip
 
 
-def made_up(basis, *, at=0.4, width=0.5, name="made-up", first=0, **values):
-    """A card of a model with these columns, so many weak standard deviations off and wide; `values` are set."""
-    sites, weak = sites_of(WEAK, PROXY, basis)
-    rng = np.random.default_rng(0)
-    y = weak.mean + weak.scale * (at + width * rng.normal(size=(3000, len(weak.mean))))
-    found, done = {}, 0
-    for site in sites:
-        found[site.name] = constrained(site, y[:, done : done + len(site.labels)])
-        done += len(site.labels)
-    for site, value in values.items():
-        jitter = 1.0 + 0.02 * rng.normal(size=found[site].shape)
-        found[site] = np.broadcast_to(value, found[site].shape) * jitter + 0.01 * rng.normal(size=found[site].shape)
-    about = Provenance(name=name, tasks=9, runs=90)
-    return make_card(found, sites, weak, Scope(PROXY, 0.2, basis.kinds), about, hashes=[f"run {first}"])
-
-
 def tasks_of(make, *families):
     """Estimates of tasks of these families."""
     _, _, estimates = make.simulated(tasks=len(families))
@@ -52,9 +36,9 @@ def tasks_of(make, *families):
     )
 
 
-def test_the_tilt_is_the_cards_density_over_the_weak_priors(card_of_six):
+def test_the_tilt_is_the_cards_density_over_the_weak_priors(made_up_card):
     """Against the product of distributions by SciPy; partial correlations by their Beta's quantile."""
-    informed = informed_by(card_of_six, WEAK, PROXY, ONE)
+    informed = informed_by(made_up_card, WEAK, PROXY, ONE)
     x = informed.draw(np.random.default_rng(1), 50)
     values = dict(zip(X_ORDER, x.T, strict=True))
     weak = 0.0
@@ -70,7 +54,7 @@ def test_the_tilt_is_the_cards_density_over_the_weak_priors(card_of_six):
                 "mu_rate": WEAK.rate, "mu_share": WEAK.share,
             }.get(label, (0.0, 1.0))  # fmt: skip
             weak += stats.norm(mean, scale).logpdf(own)
-    card = card_of_six.log_density(np.stack([values[label] for label in card_of_six.labels], axis=1))
+    card = made_up_card.log_density(np.stack([values[label] for label in made_up_card.labels], axis=1))
     np.testing.assert_allclose(informed.tilt.log_ratio(x), card - weak, rtol=1e-9, atol=1e-9)
     single, slopes = tilts(informed.tilt, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(single, card - weak, rtol=1e-3, atol=2e-3)
@@ -79,10 +63,10 @@ def test_the_tilt_is_the_cards_density_over_the_weak_priors(card_of_six):
     np.testing.assert_allclose(slopes[0], (ahead - behind) / 2e-4, rtol=2e-3, atol=2e-3)
 
 
-def test_samplers_see_it(card_of_six, placed):
+def test_samplers_see_it(made_up_card, placed):
     """In densities and in their gradients."""
     evaluator, _, (arguments, _, found) = placed
-    informed = informed_by(card_of_six, WEAK, PROXY, ONE)
+    informed = informed_by(made_up_card, WEAK, PROXY, ONE)
     points = found.x[:4]
     with Evaluator(evaluator.target, informed.tilt) as tilted:
         off = tilted.densities(points, arguments).total - evaluator.densities(points, arguments).total
@@ -93,9 +77,9 @@ def test_samplers_see_it(card_of_six, placed):
     np.testing.assert_allclose(slopes, tilts(informed.tilt, jnp.asarray(points, jnp.float32))[1], rtol=1e-2, atol=1e-2)
 
 
-def test_what_either_lacks(card_of_six):
+def test_what_either_lacks(make):
     """Coordinates that the model lacks are integrated out; those that the card lacks keep the weak prior."""
-    card = made_up(Basis(("accuracy", "loss")))
+    card = make.card(Basis(("accuracy", "loss")))
     informed = informed_by(card, WEAK, PROXY, Basis(("loss", "other")))
     assert len(informed.weak.mean) == 15 and len(informed.places) == 14
     x = informed.draw(np.random.default_rng(0), 20_000)
@@ -117,7 +101,7 @@ def test_what_either_lacks(card_of_six):
 
 def test_families_that_do_not_occur_are_integrated_out(make):
     basis = Basis(("accuracy",), ("a", "b", ""))
-    card = made_up(Basis(("accuracy",), ("b", "c", "")), family_onset=np.array([1.0, -1.0, 0.5]))
+    card = make.card(Basis(("accuracy",), ("b", "c", "")), family_onset=np.array([1.0, -1.0, 0.5]))
     informed = informed_by(card, WEAK, PROXY, basis)
     draws = informed.draw(np.random.default_rng(0), 5000)
     sites = sorted(sites_of(WEAK, PROXY, basis)[0], key=lambda site: "corr_chol" if site.name == "corr" else site.name)
@@ -135,7 +119,7 @@ def test_the_means_of_one_family(make):
     white = np.array([[2.0, 0.0, -1.0], [-2.0, 0.0, 1.0]])
     known = {"tau_family": 0.6, "family_white": white, "family_onset": np.array([1.0, -1.0]), "mu_level": -5.0}
     known |= {"mu_share": -1.0, "log_onset": -4.0, "family_misfit": np.array([0.0, 2.0]), "misfit": 0.1}
-    card = made_up(basis, **known)
+    card = make.card(basis, **known)
 
     def levels(*families):
         found = card_in_terms_of(card, tasks_of(make, *families), WEAK, ONE)
@@ -151,14 +135,14 @@ def test_the_means_of_one_family(make):
     assert of_c["mu_level"].std() == pytest.approx(np.hypot(0.6, 0.11), rel=0.05)
     assert of_c["log_onset"].std() == pytest.approx(np.hypot(0.5, 0.08), rel=0.06)
     several = levels("a", "c")
-    tau = made_up(basis, **known).values(card.draws)["tau"][:, 0]
+    tau = make.card(basis, **known).values(card.draws)["tau"][:, 0]
     assert several["mu_level"].std() < 0.2
     assert np.median(several["tau"][:, 0]) == pytest.approx(np.median(np.hypot(tau, 0.6)), rel=0.05)
 
 
 def test_the_means_of_all_families_from_one(make):
     """A card of one family tells the mean of all up to the spread between families, of which it knows nothing."""
-    card = made_up(ONE, mu_level=-5.0, mu_share=-1.0)
+    card = make.card(ONE, mu_level=-5.0, mu_share=-1.0)
     found = card_in_terms_of(card, tasks_of(make, *"aaabbb"), WEAK, Basis(("accuracy",), ("a", "b")))
     values = found.values(mixture.sample(np.random.default_rng(1), found.mixture, 20_000))
     # A normal times a half-normal of scale s has the standard deviation s.
@@ -170,7 +154,7 @@ def test_other_transforms_are_expressed_in_the_models(make):
     """A card fitted under a weak prior with wider scales has the same values of the hyperparameters."""
     other = WEAK._replace(tau=(3.0, 2.0, 1.0), misfit=0.3, drift=0.5)
     sites, weak = sites_of(other, PROXY, ONE)
-    y = np.random.default_rng(0).normal(size=(3000, len(weak.mean))) * 0.5
+    y = 0.5 * np.random.default_rng(0).normal(size=(600, len(weak.mean)))
     ends = np.cumsum([0, *(len(site.labels) for site in sites)])
     values = {site.name: constrained(site, weak.mean[a:b] + weak.scale[a:b] * y[:, a:b])
               for site, a, b in zip(sites, ends[:-1], ends[1:], strict=True)}  # fmt: skip
@@ -210,7 +194,7 @@ def test_a_card_of_a_fit_with_covariates_has_no_slopes(with_families):
 
 def test_several_cards_are_combined(make):
     estimates = tasks_of(make, None)
-    cards = [made_up(ONE, name=f"card-{i}", at=0.3 * i, first=i) for i in range(2)]
+    cards = [make.card(ONE, name=f"card-{i}", at=0.3 * i, first=i) for i in range(2)]
     made = card_for(cards, estimates, WEAK, ONE, 0)
     assert made.name == "card-0-card-1" and made.provenance.projects == 2
     assert card_for(cards[:1], estimates, WEAK, ONE, 0) is not None
@@ -220,17 +204,17 @@ def test_several_cards_are_combined(make):
         card_for([cards[0], dataclasses.replace(cards[1], fingerprints=cards[0].fingerprints)], estimates, WEAK, ONE, 0)
 
 
-def test_cards_that_cannot_be_used_are_refused(make, card_of_six, fitted):
-    posterior, _ = fitted
+def test_cards_that_cannot_be_used_are_refused(make, made_up_card):
+    estimates = tasks_of(make, None)
     with pytest.raises(InputError, match="fitted on runs of 't0'"):
-        card_for(card_of_six, posterior.estimates, WEAK, ONE, 0)
+        card_for(make.card(ONE, first=estimates["t0"].hashes[0]), estimates, WEAK, ONE, 0)
     _, _, other = make.simulated(tasks=1, proxy="conditional")
     with pytest.raises(InputError, match="of the proxy run_to_run"):
-        card_for(card_of_six, other, weak_prior("conditional"), ONE, 0)
+        card_for(made_up_card, other, weak_prior("conditional"), ONE, 0)
     assert isinstance(other, RiskEstimates)
     with pytest.raises(InputError, match="Give a card's name or its folder"):
         card_for(3, other, WEAK, ONE, 0)
-    lacking = made_up(Basis(("accuracy",), ("a", "b")))
+    lacking = make.card(Basis(("accuracy",), ("a", "b")))
     lacking = dataclasses.replace(lacking, **without_site(lacking, "family_misfit"))
     with pytest.raises(InputError, match="lacks family_misfit"):
         card_in_terms_of(lacking, tasks_of(make, "a"), WEAK, ONE)

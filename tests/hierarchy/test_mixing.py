@@ -97,7 +97,7 @@ def test_conflict_is_a_check_and_stands_in_the_words(weight):
     assert "w = 0.3 [0.2, 0.4]" in weight.words and "conflict from 0.2 [0.1, 0.25]" in weight.words
     agreeing = dataclasses.replace(weight, weight=0.1)
     assert agreeing.check.passed and "conflicts with" not in agreeing.words
-    assert len(weight.words) <= 200, "a card that is made of the posterior names it so"
+    assert weight.briefly == "card six and the weak prior, w = 0.3"
 
 
 def test_it_can_be_written(weight):
