@@ -13,6 +13,7 @@ hundred densities where a fit takes some twenty thousand. Noise of outcome sets 
 Source: Cornuet et al. 2012 (points of all rounds weighted as draws of the mixture of all proposals).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ from bayes_prehoc.hierarchy.target import Arguments, Target
 from bayes_prehoc.hierarchy.tilt import Tilt
 from bayes_prehoc.priors.robust import QUANTILE, conflict_threshold, weak_weight
 
-__all__ = ["Prior", "Threshold", "simulated_evidences", "sufficient", "threshold_of"]
+__all__ = ["UNKNOWN", "Prior", "Threshold", "simulated_evidences", "sufficient", "threshold_of"]
 
 LEAST, MOST, TASKS = 40, 100, 400
 """Sets of estimates at least and at most, and tasks in all of them together: many tasks take long."""
@@ -53,9 +54,14 @@ class Threshold(NamedTuple):
     simulated: int
 
 
+UNKNOWN = Threshold(math.nan, 0.0, 1.0, 0)
+
+
 def threshold_of(log_evidence_weak: Float[np.ndarray, " N"], log_evidence_card: Float[np.ndarray, " N"]) -> Threshold:
-    """`priors.conflict_threshold` with its interval, which is that of an order statistic."""
+    """`priors.conflict_threshold` with its interval, which is that of an order statistic; unknown from too few sets."""
     number = len(log_evidence_weak)
+    if number < LEAST // 2:
+        return UNKNOWN
     ranks = stats.binom.ppf((0.05, 0.95), number, QUANTILE)
     weights = np.sort(weak_weight(log_evidence_weak, log_evidence_card))
     lower, upper = weights[np.clip(ranks.astype(int) - 1, 0, number - 1)]
@@ -92,8 +98,10 @@ class Prior(NamedTuple):
 
 def simulated_evidences(
     key, target: Target, data: ModelData, tilt: Tilt, truths: Float[np.ndarray, "N P"], priors: tuple[Prior, Prior]
-) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
     """Log evidences under the weak prior and under the card, of estimates drawn at each truth.
+
+    A set of estimates that is beyond all numbers is left out.
 
     Parameters
     ----------
@@ -117,8 +125,8 @@ def simulated_evidences(
             arguments = _drawn(data_key, target, data, own)
             proposals = [prior.proposal(truth) for prior in priors]
             found.append(_evidences(generator(rng_key), evaluator, arguments, tilt, proposals))
-    weak, card = np.array(found).T
-    return weak, card
+    told = np.array(found)[np.isfinite(found).all(axis=1)]
+    return told[:, 0], told[:, 1]
 
 
 def _drawn(key, target: Target, data: ModelData, sites) -> Arguments:
@@ -143,6 +151,7 @@ def _drawn(key, target: Target, data: ModelData, sites) -> Arguments:
 
 
 def _evidences(rng, evaluator: Evaluator, arguments: Arguments, tilt: Tilt, proposals) -> tuple[float, float]:
+    """Under the weak prior and under the card; NaN where no point has a density."""
     xs, log_ps, all_proposals = [], [], []
     for again in (True, False):
         for proposal in proposals:
@@ -154,17 +163,24 @@ def _evidences(rng, evaluator: Evaluator, arguments: Arguments, tilt: Tilt, prop
         x, log_p = np.concatenate(xs), np.concatenate(log_ps, axis=1)
         log_q = logsumexp([log_density(q, x) for q in all_proposals], axis=0) - np.log(len(all_proposals))
         log_weight = np.where(np.isfinite(log_p), log_p - log_q, -np.inf)
+        if not np.isfinite(log_weight).any():
+            return np.nan, np.nan
         if again:
-            proposals = [_moved(x, own) for own in log_weight]
+            proposals = [_moved(x, own, before) for own, before in zip(log_weight, proposals, strict=True)]
     return tuple(logsumexp(log_weight, axis=1) - np.log(len(x)))
 
 
-def _moved(x, log_weight) -> Mixture:
-    """One component where weighted points lie, their weights flattened until enough of them count."""
+def _moved(x, log_weight, before: Mixture) -> Mixture:
+    """One component where weighted points lie, their weights flattened until enough of them count.
+
+    Its covariance is shrunk towards that of the proposal before, which weighs as many points as there are dimensions.
+    """
     weight = flattened(log_weight, LEAST_COUNTING * len(x))
     mean = weight @ x
     off = x - mean
-    return _single(mean, (weight * off.T) @ off)
+    effective, size = 1.0 / np.sum(weight**2), x.shape[1]
+    wide = before.factor[0] @ before.factor[0].T / WIDENING
+    return _single(mean, (effective * (weight * off.T) @ off + size * wide) / (effective + size))
 
 
 def _single(mean, covariance) -> Mixture:

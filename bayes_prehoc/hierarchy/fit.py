@@ -1,6 +1,5 @@
 """The verb `fit`: from risk estimates and a prior to a posterior."""
 
-import math
 import os
 from collections.abc import Sequence
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.basis import basis_of
-from bayes_prehoc.hierarchy.conflict import Prior, Threshold, simulated_evidences, sufficient, threshold_of
+from bayes_prehoc.hierarchy.conflict import UNKNOWN, Prior, simulated_evidences, sufficient, threshold_of
 from bayes_prehoc.hierarchy.data import ModelData, check_estimates, model_data
 from bayes_prehoc.hierarchy.evaluator import generator
 from bayes_prehoc.hierarchy.inference import Samples, sample, sampled_target
@@ -115,7 +114,7 @@ def _robust(
     weight, lower, upper = weighed(weak.evidence, under_card.evidence)
     made, from_card = mixed(generator(mixing_key), weight, weak, under_card)
     made = made._replace(statistics=made.statistics | {"under_card": from_card})
-    threshold = Threshold(math.nan, 0.0, 1.0, 0)
+    threshold = UNKNOWN
     if all(check.passed for check in made.checks):
         priors = tuple(
             Prior.of_draws(*moments, own.x)

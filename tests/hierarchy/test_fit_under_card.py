@@ -49,7 +49,7 @@ def quick(make, fitted):
     few = Sampler(warmup=20, draws=60, extensions=0, attempts=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MODULE, "sample", functools.partial(sample, sampler=few, gate=ALWAYS))
-        patch.setattr(MODULE, "sufficient", lambda tasks: 8)
+        patch.setattr(MODULE, "sufficient", lambda tasks: 20)
         card = card_of(fitted[0], "six")
         return fit(named(estimates, "new "), prior=card, seed=3), card
 
@@ -58,7 +58,7 @@ def test_what_a_fit_under_a_card_says_of_it(quick):
     posterior, _ = quick
     weight = posterior.card
     assert weight.name == "six" and 0.0 < weight.lower < weight.weight < weight.upper < 1.0
-    assert weight.threshold.simulated == 8 and weight.threshold.lower <= weight.threshold.value
+    assert weight.threshold.simulated == 20 and weight.threshold.lower <= weight.threshold.value
     assert posterior.prior == weight.words
     under_card = posterior.draws["sample_stats"]["under_card"].values
     assert under_card.mean() == pytest.approx(1.0 - weight.weight, abs=1.0 / under_card.shape[1])
@@ -175,7 +175,7 @@ def test_the_joint_engine_under_a_card(make, with_families):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MODULE, "sample", functools.partial(sample, sampler=few, gate=dataclasses.replace(
             ALWAYS, divergences=10**6, e_bfmi=0.0)))  # fmt: skip
-        patch.setattr(MODULE, "sufficient", lambda tasks: 4)
+        patch.setattr(MODULE, "sufficient", lambda tasks: 20)
         under = fit(estimates, prior=card_of(posterior, "families"), seed=1)
     assert under.engine == "joint" and np.isfinite(under.card.weight)
     assert under.card.weight < 0.5
