@@ -29,7 +29,7 @@ def simulated(made_up_card, make):
 
 
 def test_evidences_are_mean_likelihoods_under_the_priors(simulated, monkeypatch):
-    """Difference of the logarithms within 0.6, as hundreds of points in fourteen dimensions tell it."""
+    """Within 0.4, as two thousand points in fourteen dimensions tell it from proposals as wide as the priors."""
     target, data, informed, priors = simulated
     drawn = []
 
@@ -39,17 +39,18 @@ def test_evidences_are_mean_likelihoods_under_the_priors(simulated, monkeypatch)
 
     original = conflict._drawn
     monkeypatch.setattr(conflict, "_drawn", kept)
+    monkeypatch.setattr(conflict, "ROUND", 500)
     rng = np.random.default_rng(0)
     truths = informed.draw(rng, 4)
     weak, card = simulated_evidences(jax.random.key(0), target, data, informed.tilt, truths, priors)
-    x = informed.weak.mean + informed.weak.scale * rng.normal(size=(6000, len(informed.weak.mean)))
-    y = informed.draw(rng, 3000)
+    x = informed.weak.mean + informed.weak.scale * rng.normal(size=(4000, len(informed.weak.mean)))
+    y = informed.draw(rng, 2000)
     with Evaluator(target) as evaluator:
         for own, by_weak, by_card in zip(drawn, weak, card, strict=True):
             under = [evaluator.densities(points, own).by_task.sum(axis=1) for points in (x, y)]
             # Correlations are not quite normal under the weak prior: a hundredth of a nat here.
             expected = [logsumexp(part) - np.log(len(part)) for part in under]
-            assert by_card - by_weak == pytest.approx(expected[1] - expected[0], abs=0.6)
+            assert by_card - by_weak == pytest.approx(expected[1] - expected[0], abs=0.4)
             assert by_card == pytest.approx(expected[1], abs=0.4)
 
 

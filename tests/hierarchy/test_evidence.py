@@ -114,18 +114,32 @@ def few(make):
         yield evaluator, arguments
 
 
+def resampled(rng, points, log_likelihood):
+    """Posterior draws (4, 200, Q) among points of the prior; the first half of each chain from other points than the
+    second, since a proposal must not be made of the draws that it is used with."""
+    halves = []
+    for own, logs in zip(np.split(points, 2), np.split(log_likelihood, 2), strict=True):
+        weight = np.exp(logs - logs.max())
+        halves.append(own[rng.choice(len(own), 400, p=weight / weight.sum())].reshape(4, 100, -1))
+    return np.concatenate(halves, axis=1)
+
+
+def mean_likelihood(log_likelihood):
+    """Logarithm of the mean, and its standard error."""
+    weight = np.exp(log_likelihood - log_likelihood.max())
+    error = weight.std() / weight.mean() / np.sqrt(len(weight))
+    return log_likelihood.max() + np.log(weight.mean()), error
+
+
 def test_evidence_is_the_mean_likelihood_under_the_prior(few):
     """By 2^13 points of the weak prior, of which the posterior's draws are resampled, too."""
     evaluator, arguments = few
     x = from_weak(2**13)
-    log_likelihood = evaluator.densities(x, arguments.with_rule(RULES[2])).by_task.sum(axis=1)
-    weight = np.exp(log_likelihood - log_likelihood.max())
-    expected, error = log_likelihood.max() + np.log(weight.mean()), weight.std() / weight.mean() / np.sqrt(len(weight))
+    log_likelihood = evaluator.densities(x, arguments).by_task.sum(axis=1)
+    expected, error = mean_likelihood(log_likelihood)
     rng = np.random.default_rng(0)
-    draws = x[rng.choice(len(x), 1200, p=weight / weight.sum())].reshape(4, 300, -1)
-    found = evidence_at(rng, evaluator, arguments, draws, x.shape[1])
-    assert error < 0.05 and found.error < 0.1
-    assert abs(found.log_z - expected) < 3.0 * np.hypot(error, found.error)
+    found = evidence_at(rng, evaluator, arguments, resampled(rng, x, log_likelihood), x.shape[1])
+    assert abs(found.log_z - expected) < 3.5 * np.hypot(error, found.error) < 0.3
 
 
 def test_without_data_the_evidence_is_one(few, made_up_card):
@@ -162,10 +176,7 @@ def test_noise_of_outcome_sets_is_integrated_out(make):
     points = np.column_stack([x, np.random.default_rng(4).normal(size=(len(x), 2))])
     with Evaluator(target) as evaluator:
         log_likelihood = evaluator.densities(points, arguments).by_task.sum(axis=1)
-        weight = np.exp(log_likelihood - log_likelihood.max())
-        expected = log_likelihood.max() + np.log(weight.mean())
-        error = weight.std() / weight.mean() / np.sqrt(len(weight))
+        expected, error = mean_likelihood(log_likelihood)
         rng = np.random.default_rng(0)
-        draws = points[rng.choice(len(points), 1200, p=weight / weight.sum())].reshape(4, 300, -1)
-        found = evidence_at(rng, evaluator, arguments, draws, x.shape[1])
-    assert abs(found.log_z - expected) < 3.0 * np.hypot(error, found.error) < 0.3
+        found = evidence_at(rng, evaluator, arguments, resampled(rng, points, log_likelihood), x.shape[1])
+    assert abs(found.log_z - expected) < 3.5 * np.hypot(error, found.error) < 0.4
