@@ -74,7 +74,7 @@ class Size(NamedTuple):
     without: int
 
 
-SIZES = {"smoke": Size(2, 1, 1, (8,), 16), "full": Size(6, 4, 4, (4, 8, 16), 64)}
+SIZES = {"smoke": Size(2, 1, 1, (8,), 8), "full": Size(6, 4, 4, (4, 8, 16), 64)}
 
 
 def drawn_tasks(rng, families: int, tasks: int, seed: int):
