@@ -224,7 +224,7 @@ def figures(results: list[dict], size: Size, judged: bool) -> list[Figure]:
         return np.array([one["fits"][fit][what] for one in results], float)
 
     baseline = f"weak {size.without}"
-    for fit in (f"weak {WRONG_AT}", baseline, *(f"card {runs}" for runs in size.seeds)):
+    for fit in dict.fromkeys((f"weak {WRONG_AT}", baseline, *(f"card {runs}" for runs in size.seeds))):
         name = f"{fit.replace('weak', 'no card,').replace('card ', 'card, ' if fit[0] == 'c' else 'card ')} seeds"
         told(f"{name}: log score", of(fit, "score"), "nats per held-out depth")
         told(f"{name}: width of log c*", of(fit, "width"), "nats")
