@@ -45,6 +45,7 @@ __all__ = [
     "Outcome",
     "OutcomeData",
     "Posteriors",
+    "PriorCards",
     "Proxy",
     "RiskMetric",
     "RunsFile",
@@ -109,6 +110,14 @@ Proxy = Annotated[
     str,
     typer.Option(
         metavar="NAME", help="What estimates the risk: conditional, branching, run_to_run, or auto (first possible)."
+    ),
+]
+PriorCards = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prior",
+        metavar="CARD",
+        help="Prior card, by its folder or name; several are combined. Default: the weak prior alone.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]

@@ -59,7 +59,8 @@ def fit_text(posterior) -> str:
     table = listing(rows, ("task", "status", "metric", *figures))
     unknown = any(row["status"] == "not_identified" for row in rows)
     meaning = [_paragraph("not_identified", "the data cannot tell alpha from L_int; observe more or deeper runs")]
-    lines = [textwrap.fill(reading, WIDTH), "", table, *(["", *meaning] if unknown else [])]
+    prior = _paragraph("Prior", posterior.prior)
+    lines = [textwrap.fill(reading, WIDTH), prior, "", table, *(["", *meaning] if unknown else [])]
     return "\n".join([*lines, *set_aside_lines(posterior.estimates.set_aside)])
 
 

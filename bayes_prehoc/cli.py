@@ -48,6 +48,7 @@ from bayes_prehoc._arguments import (
     Outcome,
     OutcomeData,
     Posteriors,
+    PriorCards,
     Proxy,
     RiskMetric,
     RunsFile,
@@ -308,6 +309,7 @@ def fit(
     outcome: Outcome = None,
     metric: RiskMetric = None,
     proxy: Proxy = "auto",
+    prior: PriorCards = None,
     depth_unit: DepthUnit = "step",
     horizon: Horizon = None,
     higher_is_better: HigherIsBetter = None,
@@ -320,16 +322,21 @@ def fit(
     Exit code 1: the fit failed its convergence gate; the posterior is saved for inspection, but a plan made from it
     withholds its answers.
 
+    With --prior the posterior is mixed of one under the card and one under the weak prior, by how well each foretold
+    the runs; where the card did so worse than it does for runs of its own kind, a warning says so.
+
     \b
     Examples:
       bayes-prehoc fit runs.csv --out post.nc
       bayes-prehoc fit runs.csv --out post.nc --outcome accuracy --depth-unit epoch --horizon 20
+      bayes-prehoc fit runs.csv --out post.nc --prior cards/bert
     """
     check_output(out)
+    cards = [bp.load_card(name) for name in prior or ()]
     runs = bp.read_runs(
         runs_file, outcome=outcome, depth_unit=depth_unit, horizon=horizon, higher_is_better=higher_is_better
     )
-    (posterior,) = _fit(bp.estimate_risk(runs, proxy=proxy, metric=metric, seed=seed), seed=seed)
+    (posterior,) = _fit(bp.estimate_risk(runs, proxy=proxy, metric=metric, seed=seed), seed=seed, prior=cards or None)
     _show_posterior(posterior, out, as_json)
 
 
@@ -575,14 +582,14 @@ def _probe(tasks, seeds, store):
     return runs
 
 
-def _fit(*several, seed=0):
+def _fit(*several, seed=0, prior=None):
     """Posteriors of one set of estimates or of several at a time: while one is compiled another can be sampled."""
 
     def one(estimates):
         what = f"{len(estimates)} tasks, proxy {estimates.proxy}"
         say(f"fitting {what} ({len(estimates.set_aside)} set aside); this takes up to a few minutes")
         start = time.monotonic()
-        posterior = bp.fit(estimates, seed=seed)
+        posterior = bp.fit(estimates, prior=prior, seed=seed)
         state = "passed the gate" if posterior.converged else "FAILED the gate"
         say(f"fitted {what}, {state}: {time.monotonic() - start:.0f} s")
         return posterior
@@ -598,10 +605,13 @@ def _show_posterior(posterior, out, as_json):
     if as_json:
         set_aside = [{"task": s.task, "reason": s.reason} for s in posterior.estimates.set_aside]
         document = {"posterior": str(out), "proxy": posterior.proxy, "converged": posterior.converged}
+        document |= {"prior": posterior.prior, "card": None if posterior.card is None else posterior.card.to_dict()}
         document |= {"tasks": as_records(posterior.summary().reset_index()), "set_aside": set_aside}
         print_out(as_document(document | {"checks": as_records(posterior.checks().reset_index())}))
     else:
         print_out(fit_text(posterior))
+    if posterior.converged and posterior.card is not None and not posterior.card.check.passed:
+        say(f"Prior-data conflict: {posterior.card.check.advice}")
     if not posterior.converged:
         _say_what_failed(posterior)
         raise typer.Exit(WITHHELD)

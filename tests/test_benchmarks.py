@@ -23,7 +23,16 @@ def smoke(name, tmp_path, *more):
 
 
 # These fit or fine-tune what other tests do too; some of them read the data folder.
-SLOW = ("decisions.py", "finetuning.py", "forecast.py", "inference.py", "laws.py", "sbc.py", "updates.py")
+SLOW = (
+    "decisions.py",
+    "finetuning.py",
+    "forecast.py",
+    "inference.py",
+    "laws.py",
+    "prior_transfer.py",
+    "sbc.py",
+    "updates.py",
+)
 WITH_DATA = ("finetuning.py", "forecast.py", "laws.py")
 
 

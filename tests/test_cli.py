@@ -21,6 +21,9 @@ from bayes_prehoc import _console
 from bayes_prehoc._arguments import parse_cost, parse_loss, parse_numbers, parse_seeds
 from bayes_prehoc.cli import main
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.conflict import Threshold
+from bayes_prehoc.hierarchy.evidence import Evidence
+from bayes_prehoc.hierarchy.mixing import CardWeight
 from bayes_prehoc.planning import REGIMES
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
@@ -196,6 +199,8 @@ MISTAKES = [
     ("fit runs.csv --out p.nc --metric loss", ["'loss'", "accuracy"]),
     ("fit runs.csv --out p.nc --proxy magic", ["magic", "run_to_run"]),
     ("fit runs.csv --out p.nc --seed -1", ["seed", "-1"]),
+    ("fit runs.csv --out p.nc --prior nowhere", ["there is no prior card 'nowhere'"]),
+    ("fit absent.csv --out p.nc --prior ./nowhere", ["there is no such folder", "nowhere"]),
     ("plan absent.nc", ["absent.nc"]),
     ("plan runs.csv", ["runs.csv"]),
     ("plan post.nc --out nowhere/p.nc", ["nowhere"]),
@@ -361,6 +366,29 @@ def test_fit_as_json(here, monkeypatch, tmp_path):
     assert [task["task"] for task in document["tasks"]] == ["wide", "narrow"]
     assert {check["check"] for check in document["checks"]} >= {"r_hat", "ess_tail", "k_hat"}
     assert "posterior saved" in err
+
+
+def test_fit_under_a_card(here, monkeypatch, tmp_path):
+    """Cards are passed on, and what the estimates say of them is told."""
+    evidences = Evidence(0.0, 0.1), Evidence(0.0, 0.1)
+    weight = CardWeight("six", 0.4, 0.3, 0.5, *evidences, Threshold(0.2, 0.1, 0.3, 40), np.zeros((1, 16), np.uint8))
+    given = {}
+
+    def fitted(*_, **options):
+        given.update(options)
+        return dataclasses.replace(bp.load_posterior(here / "post.nc"), card=weight, prior=weight.words)
+
+    monkeypatch.setattr(bp, "fit", fitted)
+    monkeypatch.setattr(bp, "load_card", lambda name: f"card {name}")
+    command = ("fit", "runs.csv", "--out", str(tmp_path / "p.nc"), "--prior", "one", "--prior", "two")
+    code, out, err = run(*command)
+    assert code == 0 and given["prior"] == ["card one", "card two"]
+    assert "Prior: card six, which conflicts with the estimates" in out and "Prior-data conflict" in err
+    document = json.loads(run(*command, "--json")[1])
+    assert document["prior"] == weight.words and document["card"]["weight"] == 0.4
+    assert document["card"]["threshold"] == {"value": 0.2, "lower": 0.1, "upper": 0.3, "simulated": 40}
+    assert not {check["check"]: check for check in document["checks"]}["prior_data_conflict"]["passed"]
+    assert bp.load_posterior(tmp_path / "p.nc").card.words == weight.words
 
 
 def test_ingest_fills_a_store_that_fit_reads(here, tmp_path):

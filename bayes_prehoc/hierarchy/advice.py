@@ -44,8 +44,8 @@ def sensitivity_to_prior(draws, proxy: str) -> Check:
     largest = {name: float(np.nanmax(found[name].values)) for name in names}
     worst = max(largest, key=largest.get)
     advice = (
-        "The weak prior on this has a say beside the data. More tasks, runs or depths leave it less; judge figures of "
-        "single tasks by their intervals, which include it."
+        "The prior on this has a say beside the data, as a card is meant to. More tasks, runs or depths leave it less; "
+        "judge figures of single tasks by their intervals, which include it."
     )
     return Check("prior_sensitivity", largest[worst] <= SENSITIVE, largest[worst], SENSITIVE, worst, advice)
 

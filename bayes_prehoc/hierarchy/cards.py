@@ -3,22 +3,29 @@
 A card's coordinates are those of `target`, in the order of the sites here: each hyperparameter's transform follows from
 its prior, so a hyperparameter that the model gains is on the card as soon as it has a prior in `model.hyperpriors`.
 What the data left open is then exactly standard normal there, but for correlations, which nearly are.
+
+Covariates are made of descriptors as one fit's tasks have them (`basis`), so their slopes mean nothing to another fit:
+a card is of tasks whose descriptors nobody looks at.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpyro.distributions as dist
 from arviz_stats.base import array_stats
+from jaxtyping import Float
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.hierarchy.basis import metric_kinds
-from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
-from bayes_prehoc.hierarchy.model import LATENTS, hyperpriors, sizes_of
+from bayes_prehoc.hierarchy.basis import Basis, basis_of, metric_kinds
+from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, Sizes
+from bayes_prehoc.hierarchy.labels import OF_POPULATION, coordinates_of
+from bayes_prehoc.hierarchy.model import LATENTS, OF_COVARIATES, Hyperprior, hyperpriors
 from bayes_prehoc.hierarchy.posterior import Posterior
 from bayes_prehoc.priors import Calibration, Diagnostic, PriorCard, Provenance, Scope, Site, Transform, Weak, make_card
 
-__all__ = ["card_of", "sites_of"]
+__all__ = ["card_of", "sites_of", "wider", "within", "without_covariates"]
 
 LOG_OF = {"mu_level": "risk", "log_onset": "depth"}
 """Hyperparameters that are logarithms of what has a unit."""
@@ -51,7 +58,8 @@ def card_of(
     task_names : bool
         Whether the card names the tasks; otherwise it holds nothing that tells them.
     ancestors : sequence of PriorCard
-        Cards that were the fit's prior, whose runs count as seen.
+        Cards that the runs descend from in ways that the posterior does not tell, whose runs count as seen. Those of
+        the cards that were the fit's prior count in any case.
     calibration : sequence of Calibration
         Figures of how well fits of this kind are calibrated.
 
@@ -67,13 +75,15 @@ def card_of(
     if not posterior.converged:
         raise InputError("the posterior did not pass its gate", "prior card", "What did not converge is no prior.")
     group, estimates = posterior.draws["posterior"], posterior.estimates
-    names = [_name(site) for site in _priors_of(posterior)]
-    if not all(name in group and "task" not in group[name].dims for name in names):
+    if "tau" not in group:
         raise InputError("the posterior is an update", "prior card", "Make the card of the fit that was updated.")
     if families is None:
         families = sorted({task.family for task in estimates if task.family is not None})
-    sites, weak = sites_of(posterior)
-    values = {site.name: _within(group[site.name].values, site.transform) for site in sites}
+    sites, weak = sites_of(
+        posterior.hyperprior, posterior.proxy, basis_of(posterior.estimates)._replace(covariates=None)
+    )
+    drawn = without_covariates({name: group[name].values for name in group.data_vars})
+    values = {site.name: within(drawn[site.name], site.transform) for site in sites}
     about = Provenance(
         name=name,
         tasks=len(estimates),
@@ -81,10 +91,10 @@ def card_of(
         description=description,
         licence=licence,
         citation=citation,
-        fitted_under=posterior.prior,
+        fitted_under=posterior.prior if posterior.card is None else posterior.card.briefly,
         task_names=posterior.tasks if task_names else None,
     )
-    return make_card(
+    card = make_card(
         {site: own.reshape(-1, *own.shape[2:]) for site, own in values.items()},
         sites,
         weak,
@@ -100,31 +110,48 @@ def card_of(
         ],
         calibration=calibration,
     )
+    if posterior.card is None:
+        return card
+    seen = np.unique(np.concatenate([card.fingerprints, posterior.card.fingerprints]), axis=0)
+    return dataclasses.replace(card, fingerprints=seen)
 
 
-def sites_of(posterior: Posterior) -> tuple[tuple[Site, ...], Weak]:
-    """Sites of a card of a posterior, and the weak prior in their coordinates."""
-    group = posterior.draws["posterior"]
+def sites_of(prior: Hyperprior, proxy: str, basis: Basis) -> tuple[tuple[Site, ...], Weak]:
+    """Sites of the hyperparameters of a model with these columns, and the weak prior in their coordinates."""
+    coordinates = coordinates_of(basis)
+    sizes = Sizes(*(len(coordinates[dim]) for dim in ("metric_kind", "family", "covariate")))
     sites, mean, scale = [], [], []
-    for own, prior in _priors_of(posterior).items():
-        name = _name(own)
-        shape = group[name].shape[2:]
-        transform, located = _transform(name, prior)
-        labels = _labels(name, group[name])
-        sites.append(Site(name, shape, transform, labels, LOG_OF.get(name)))
+    for own, distribution in hyperpriors(prior, proxy, sizes).items():
+        name = "corr" if own == "corr_chol" else own
+        axes = [[str(one) for one in coordinates[dim]] for dim in OF_POPULATION.get(name, ())]
+        transform, located = _transform(name, distribution)
+        labels = _labels(name, axes)
+        sites.append(Site(name, tuple(map(len, axes)), transform, labels, LOG_OF.get(name)))
         for collected, value in zip((mean, scale), located, strict=True):
             collected.append(np.broadcast_to(value, len(labels)) if np.ndim(value) < 2 else np.ravel(value))
     return tuple(sites), Weak(*(np.concatenate(part).astype(np.float64) for part in (mean, scale)))
 
 
-def _priors_of(posterior):
-    """Prior of each hyperparameter that was fitted."""
-    return hyperpriors(posterior.hyperprior, posterior.proxy, sizes_of(posterior.draws["posterior"]))
+def without_covariates(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Hyperparameters (..., ...) by site of the same tasks where nobody looks at their descriptors.
+
+    Covariates have unit variance and no correlation over the tasks that they were made of, so what they tell of a
+    latent is variance between tasks once they are left out.
+    """
+    found = {name: np.asarray(own, np.float64) for name, own in values.items() if name not in OF_COVARIATES}
+    if "slope_white" not in values:
+        return found
+    white = np.asarray(values["slope_white"], np.float64)
+    slopes = np.asarray(values["sway"], np.float64)[..., None, :] * white / np.sqrt(white.shape[-2])
+    return found | wider(found, np.einsum("...ki,...kj->...ij", slopes, slopes))
 
 
-def _name(site):
-    """What a site is called in the draws, which have the correlations themselves."""
-    return "corr" if site == "corr_chol" else site
+def wider(values: Mapping[str, np.ndarray], more: Float[np.ndarray, "... 3 3"]) -> dict[str, np.ndarray]:
+    """Scales and correlations of tasks whose latents have so much more covariance."""
+    tau, corr = (np.asarray(values[name], np.float64) for name in ("tau", "corr"))
+    covariance = tau[..., :, None] * corr * tau[..., None, :] + more
+    scale = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    return {"tau": scale, "corr": covariance / (scale[..., :, None] * scale[..., None, :])}
 
 
 def _transform(name, prior):
@@ -163,18 +190,11 @@ def _floats(values):
     return tuple(float(str(value)) for value in np.atleast_1d(np.asarray(values, np.float32)))
 
 
-def _labels(name, values):
-    """Labels of the coordinates of a site, by the names of its elements."""
-    dims = values.dims[2:]
+def _labels(name, axes):
+    """Labels of the coordinates of a site, by the names along its axes."""
     if name == "corr":
         return tuple(f"corr[{LATENTS[row]}, {LATENTS[column]}]" for row in range(3) for column in range(row))
-    coords = [[str(one) for one in values.coords[dim].values] for dim in dims]
-    if not coords:
-        return (name,)
-    return tuple(
-        f"{name}[{', '.join(axis[place] for axis, place in zip(coords, index, strict=True))}]"
-        for index in np.ndindex(*map(len, coords))
-    )
+    return tuple(f"{name}[{', '.join(own)}]" for own in itertools.product(*axes)) if axes else (name,)
 
 
 def _population(sites):
@@ -188,7 +208,8 @@ def _population(sites):
     }
 
 
-def _within(values, transform):
+def within(values: Float[np.ndarray, "..."], transform: Transform) -> Float[np.ndarray, "..."]:
+    """Values that rounding has not put at an end of their range."""
     values = np.asarray(values, np.float64)
     if transform.kind in ("half_normal", "exponential", "log"):
         return np.clip(values, 1e-30, min(transform.parameters.get("most", (np.inf,))))

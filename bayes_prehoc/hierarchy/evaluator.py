@@ -9,19 +9,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from bayes_prehoc._machine import cores
+from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.target import (
     Arguments,
     Density,
     Target,
+    Values,
     gradients,
     log_marginals_at,
     posterior_sites,
     values_at,
 )
+from bayes_prehoc.hierarchy.tilt import Tilt, tilts
 
 __all__ = ["Evaluator", "generator", "with_correlations"]
 
@@ -53,12 +57,14 @@ class Evaluator:
     Parameters
     ----------
     target : Target
+    tilt : Tilt, optional
+        What the prior is tilted by. Default: nothing.
     batched : bool, optional
         Whether all points are one batch. Default: on an accelerator.
     """
 
-    def __init__(self, target: Target, batched: bool | None = None):
-        self.target = target
+    def __init__(self, target: Target, tilt: Tilt | None = None, batched: bool | None = None):
+        self.target, self.tilt = target, tilt
         self.batched = jax.default_backend() != "cpu" if batched is None else batched
         self._threads = 1 if self.batched else cores()
         self.pool = ThreadPoolExecutor(self._threads)
@@ -68,6 +74,11 @@ class Evaluator:
 
     def __exit__(self, *failure):
         self.pool.shutdown(cancel_futures=True)
+
+    def values(self, points: Float[np.ndarray, "N Q"], data: ModelData) -> Values:
+        """What the points stand for, arrays (N, ...)."""
+        size = len(points) if self.batched else POINTS
+        return self._in_parts(lambda _, part: values_at(self.target, part, data), size, size, points)
 
     def densities(
         self, points: Float[np.ndarray, "N Q"], arguments: Arguments, each: Callable | None = None
@@ -90,14 +101,17 @@ class Evaluator:
             return Density(values.log_prior, arguments.corrected(by_task, part))
 
         found = self._in_parts(some, size, together, points, each=each)
-        return Density(*(np.asarray(part, np.float64) for part in found))
+        log_prior, by_task = (np.asarray(part, np.float64) for part in found)
+        # Beside the compiled program, which serves every prior so.
+        return Density(log_prior if self.tilt is None else log_prior + self.tilt.log_ratio(np.asarray(points)), by_task)
 
     def gradients(self, points: Float[np.ndarray, "N Q"], arguments: Arguments):
         """Log densities (N,) and their gradients (N, Q)."""
         size = len(points) if self.batched else 1
 
         def some(_, part):
-            return gradients(self.target, part, arguments)
+            found = gradients(self.target, part, arguments)
+            return found if self.tilt is None else jax.tree.map(jnp.add, found, tilts(self.tilt, part))
 
         return self._in_parts(some, size, size, points)
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture, draw, log_density, mixture_of_draws
 
-__all__ = ["Weighted", "find_modes", "narrowed", "population", "wide_mixture"]
+__all__ = ["Weighted", "find_modes", "flattened", "narrowed", "population", "wide_mixture"]
 
 CLIMB_STEPS = 80
 SLOPE_STEP = 0.01
@@ -221,7 +221,7 @@ def population(
         x, log_weight = np.concatenate(xs), _log_weights(xs, log_ps, proposals)
         if not np.isfinite(log_weight).any():
             return Weighted(x, np.full(len(x), 1.0 / len(x)), proposal)
-        proposal = mixture_of_draws(x, _flattened(log_weight, LEAST_COUNTING * number))
+        proposal = mixture_of_draws(x, flattened(log_weight, LEAST_COUNTING * number))
         made = Weighted(x, _normalised(log_weight), proposal)
         if made.effective >= enough:
             break
@@ -241,7 +241,7 @@ def _normalised(log_weight):
     return weight / weight.sum()
 
 
-def _flattened(log_weight, least: float):
+def flattened(log_weight, least: float):
     """Weights w^beta, with the largest beta up to 1 for which `least` draws count."""
 
     def at(beta):

@@ -17,6 +17,7 @@ import xarray as xr
 from bayes_prehoc._files import share_as_usual
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.checks import Check
+from bayes_prehoc.hierarchy.mixing import CardWeight
 from bayes_prehoc.hierarchy.model import Hyperprior
 from bayes_prehoc.hierarchy.posterior import Posterior
 from bayes_prehoc.risk.estimates import LeftOut, RiskEstimates, TaskEstimates
@@ -24,8 +25,9 @@ from bayes_prehoc.runs.trajectories import SetAside
 
 __all__ = ["SCHEMA_VERSION", "load_posterior", "save_posterior"]
 
-SCHEMA_VERSION = 5
-"""Draws of earlier versions are of another likelihood."""
+SCHEMA_VERSION = 6
+"""Version 5 knows of no cards. Draws of earlier ones are of another likelihood."""
+OLDEST = 5
 FORMAT = "bayes_prehoc posterior"
 GROUPS = ("posterior", "sample_stats", "observed_data")
 GROUPS_OF_FITS = ("log_likelihood", "log_prior")
@@ -49,10 +51,13 @@ def save_posterior(posterior: Posterior, path) -> None:
         "prior": posterior.prior,
         "seed": posterior.seed,
         "engine": posterior.engine,
+        "card": None if posterior.card is None else posterior.card.to_dict(),
     }
-    content = np.frombuffer(json.dumps(document).encode(), np.uint8)
+    content = {"document": ("byte", np.frombuffer(json.dumps(document).encode(), np.uint8))}
+    if posterior.card is not None:
+        content["fingerprints"] = ("run", "part"), posterior.card.fingerprints
     tree = posterior.draws.copy()
-    tree["bayes_prehoc"] = xr.DataTree(xr.Dataset({"document": ("byte", content)}))
+    tree["bayes_prehoc"] = xr.DataTree(xr.Dataset(content))
     tree.attrs |= {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -105,7 +110,7 @@ def load_posterior(path) -> Posterior:
             str(path),
             "Update bayes-prehoc to read it.",
         )
-    if version < SCHEMA_VERSION:
+    if version < OLDEST:
         raise InputError(
             f"holds draws of an earlier model (schema version {version})", str(path), "Fit the same runs again."
         )
@@ -123,9 +128,16 @@ def load_posterior(path) -> Posterior:
             prior=document["prior"],
             seed=document["seed"],
             engine=document["engine"],
+            card=_card_from_dict(document.get("card"), tree["bayes_prehoc"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the posterior in it is damaged ({error})", str(path), "Fit again.") from None
+
+
+def _card_from_dict(content, group) -> CardWeight | None:
+    if content is None:
+        return None
+    return CardWeight.from_dict(content, group["fingerprints"].values.astype(np.uint8))
 
 
 def _estimates_to_dict(estimates: RiskEstimates) -> dict:

@@ -21,6 +21,7 @@ from bayes_prehoc.hierarchy.checks import GATE, Check, Gate, convergence, integr
 from bayes_prehoc.hierarchy.collapsed import RULES, fitted_frame, groups_by_depths
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
+from bayes_prehoc.hierarchy.evidence import Evidence, evidence_at
 from bayes_prehoc.hierarchy.joint import Adaptation, JointChains
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
@@ -29,8 +30,9 @@ from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.precision import fine_enough, next_rule, quadrature_errors
 from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values
+from bayes_prehoc.hierarchy.tilt import Tilt
 
-__all__ = ["ENGINES", "Sampler", "Samples", "sample"]
+__all__ = ["ENGINES", "Sampler", "Samples", "sample", "sampled_target"]
 
 HOPELESS = 1.1
 """R-hat above which more draws from the same chains would not help."""
@@ -113,6 +115,10 @@ class Samples(NamedTuple):
         The settings of the attempt that stands.
     engine : str
         One of `ENGINES`.
+    x : array (chains, draws, P)
+        The hyperparameters in the coordinates of `target`.
+    evidence : Evidence or None
+        Where it was asked for.
     """
 
     sites: dict[str, np.ndarray]
@@ -121,6 +127,15 @@ class Samples(NamedTuple):
     checks: tuple[Check, ...]
     sampler: Sampler
     engine: str
+    x: np.ndarray
+    evidence: Evidence | None = None
+
+
+class _Further(NamedTuple):
+    """What follows from draws if it is asked for: what the next attempt may know, and the evidence."""
+
+    known: Callable[[], Known]
+    evidence: Callable[[np.random.Generator], Evidence]
 
 
 def sample(
@@ -132,29 +147,42 @@ def sample(
     gate: Gate = GATE,
     law: str = POWER,
     engine: str | None = None,
+    tilt: Tilt | None = None,
+    with_evidence: bool = False,
 ) -> Samples:
     """Draws from the posterior, with the checks of the gate; by the engine that the number of hyperparameters asks for,
-    unless one is named."""
-    with_noise = bool(np.any((np.asarray(data.noise) > 0.0) | (np.asarray(data.noise_se) > 0.0)))
-    target = Target(prior, proxy, with_noise, law)
+    unless one is named.
+
+    The prior is tilted towards a card by `tilt`; where it is None it is `prior`.
+    """
+    target = sampled_target(data, prior, proxy, law)
     known = Known(find_reference(data, prior, proxy, law))
     size = len(flat_values(known.reference, prior, proxy, data))
     engine = engine or ENGINES[size > MOST_BY_LEAPS]
     attempt_by = dict(zip(ENGINES, (_by_leaps, _jointly), strict=True))[engine]
-    with Evaluator(target) as evaluator:
+    with Evaluator(target, tilt) as evaluator:
         for attempt in range(sampler.attempts):
             own = jax.random.fold_in(key, attempt)
-            made, learn = attempt_by(own, known, evaluator, data, sampler, gate, attempt)
+            made, further = attempt_by(own, known, evaluator, data, sampler, gate, attempt)
             if all(check.passed for check in made.checks):
                 break
-            known, sampler = learn(), sampler.harder()
+            if attempt + 1 < sampler.attempts:
+                known, sampler = further.known(), sampler.harder()
+        if with_evidence:
+            made = made._replace(evidence=further.evidence(generator(jax.random.fold_in(key, sampler.attempts))))
     return made
+
+
+def sampled_target(data: ModelData, prior: Hyperprior, proxy: str, law: str = POWER) -> Target:
+    """The posterior of these estimates; outcome sets have noise where it is known of any."""
+    with_noise = bool(np.any((np.asarray(data.noise) > 0.0) | (np.asarray(data.noise_se) > 0.0)))
+    return Target(prior, proxy, with_noise, law)
 
 
 def _by_leaps(
     key, known: Known, evaluator: Evaluator, data: ModelData, sampler: Sampler, gate: Gate, attempt: int
-) -> tuple[Samples, Callable[[], Known]]:
-    """Draws with their checks, and a function that gives what the next attempt may know."""
+) -> tuple[Samples, _Further]:
+    """Draws with their checks, and what follows from them."""
     place_key, run_key, latent_key = jax.random.split(key, 3)
     placed = place(place_key, known, evaluator, data)
     arguments = placed.arguments
@@ -180,19 +208,24 @@ def _by_leaps(
     errors = quadrature_errors(evaluator, _few(points), arguments)
     checks += integration(errors, _flat(sites.pop("effective")), gate)
 
+    x = points[..., : placed.found.x.shape[1]]
+
     def learn() -> Known:
         imprecise = any(check.name == "quadrature" and not check.passed for check in checks)
         too_coarse = next_rule(placed.rule) if imprecise else known.too_coarse
-        x = _flat(points)[:, : placed.found.x.shape[1]]
-        return Known(_reference(sites, data), mixture_of_draws(x), too_coarse)
+        return Known(_reference(sites, data), mixture_of_draws(_flat(x)), too_coarse)
+
+    def evidence(rng) -> Evidence:
+        return evidence_at(rng, evaluator, arguments, points, x.shape[2])
 
     del statistics["log_weight"]
-    return Samples(sites, statistics, statistics.pop("by_task"), checks, sampler, COLLAPSED), learn
+    made = Samples(sites, statistics, statistics.pop("by_task"), checks, sampler, COLLAPSED, x)
+    return made, _Further(learn, evidence)
 
 
 def _jointly(
     key, known: Known, evaluator: Evaluator, data: ModelData, sampler: Sampler, gate: Gate, attempt: int
-) -> tuple[Samples, Callable[[], Known]]:
+) -> tuple[Samples, _Further]:
     """As `_by_leaps`; what is known is the reference alone."""
     del attempt
     target = evaluator.target
@@ -215,7 +248,12 @@ def _jointly(
     some = points[np.linspace(0, len(points) - 1, 4 * len(x)).astype(int)]
     arguments, _ = fine_enough(evaluator, some, arguments, np.cov(points[:, : len(x)].T), RULES)
     log_marginals = evaluator.densities(points, arguments).by_task.reshape(*places.x.shape[:2], -1)
-    return Samples(sites, statistics, log_marginals, checks, sampler, JOINT), lambda: Known(_reference(sites, data))
+
+    def evidence(rng) -> Evidence:
+        return evidence_at(rng, evaluator, arguments, places.point, len(x))
+
+    made = Samples(sites, statistics, log_marginals, checks, sampler, JOINT, places.x)
+    return made, _Further(lambda: Known(_reference(sites, data)), evidence)
 
 
 def _enough(draw: Callable, judge: Callable, sampler: Sampler, gate: Gate) -> tuple[_Drawn, tuple[Check, ...]]:

@@ -33,6 +33,7 @@ from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator, with_correlations
 from bayes_prehoc.hierarchy.model import LATENTS, population_of
 from bayes_prehoc.hierarchy.target import Target
+from bayes_prehoc.hierarchy.tilt import Tilt
 
 __all__ = ["Adaptation", "JointChains", "joint_log_density", "joint_sites"]
 
@@ -68,10 +69,11 @@ class Adaptation(NamedTuple):
     target_accept: float
 
 
-def joint_log_density(target: Target, place: Place, groups, data: ModelData):
-    """Log density of hyperparameters, noises and the coordinates of all latents."""
+def joint_log_density(target: Target, place: Place, groups, data: ModelData, tilt: Tilt | None = None):
+    """Log density of hyperparameters, noises and the coordinates of all latents, where the prior is tilted so."""
     values, terms, _ = _at(target, place, groups, data)
-    return values.log_prior + terms.sum() - 0.5 * jnp.sum(place.white**2) - 1.5 * len(place.white) * jnp.log(2 * jnp.pi)
+    log_prior = values.log_prior if tilt is None else values.log_prior + tilt.log_ratio(place.x)
+    return log_prior + terms.sum() - 0.5 * jnp.sum(place.white**2) - 1.5 * len(place.white) * jnp.log(2 * jnp.pi)
 
 
 def joint_sites(target: Target, place: Place, groups, data: ModelData) -> dict[str, Array]:
@@ -115,6 +117,7 @@ class JointChains:
 
     def __init__(self, key, evaluator: Evaluator, data: ModelData, start, x, number: int):
         self._target, self._pool, self._batched = evaluator.target, evaluator.pool, evaluator.batched
+        self._tilt = evaluator.tilt
         self._data, self._keys = data, jax.random.split(key, number)
         rng = generator(jax.random.fold_in(key, 1))
         noises = data.noise.shape[0] if self._target.with_noise else 0
@@ -155,7 +158,7 @@ class JointChains:
 
     def _begin(self, adaptation: Adaptation) -> None:
         def one(key, place, metric):
-            return _begin(self._target, adaptation, key, place, metric, self._groups, self._data)
+            return _begin(self._target, adaptation, key, place, metric, self._groups, self._data, self._tilt)
 
         self._keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(self._keys)
         self._adaptation = adaptation
@@ -164,7 +167,7 @@ class JointChains:
 
     def _move(self, moves: int, label: str) -> tuple[Place, dict[str, np.ndarray]]:
         def one(state):
-            return _advance(self._target, self._adaptation, state, self._groups, self._data)
+            return _advance(self._target, self._adaptation, state, self._groups, self._data, self._tilt)
 
         parts, chains = [], len(self._keys)
         with tqdm(total=moves * chains, desc=label, unit="draw", disable=None, file=sys.stderr, leave=False) as bar:
@@ -188,11 +191,11 @@ def _each(tree):
     return [jax.tree.map(lambda part, i=i: part[i], tree) for i in range(len(jax.tree.leaves(tree)[0]))]
 
 
-def _sampler(target: Target, adaptation: Adaptation, key, place, metric, groups, data):
+def _sampler(target: Target, adaptation: Adaptation, key, place, metric, *model):
     """State of a sampler that starts at a place, a dict, with a metric, and the function that moves it on."""
 
-    def potential(groups, data):
-        return lambda place: -joint_log_density(target, Place(**place), groups, data)
+    def potential(*model):
+        return lambda place: -joint_log_density(target, Place(**place), *model)
 
     begin, move = hmc(potential_fn_gen=potential)
     state = begin(
@@ -202,26 +205,26 @@ def _sampler(target: Target, adaptation: Adaptation, key, place, metric, groups,
         dense_mass=[OF_X],
         target_accept_prob=adaptation.target_accept,
         max_tree_depth=DEEPEST,
-        model_args=(groups, data),
+        model_args=model,
         rng_key=key,
     )
     return state, move
 
 
 @functools.partial(jax.jit, static_argnames=("target", "adaptation"))
-def _begin(target: Target, adaptation: Adaptation, key, place: Place, metric, groups, data):
-    return _sampler(target, adaptation, key, place._asdict(), metric, groups, data)[0]
+def _begin(target: Target, adaptation: Adaptation, key, place: Place, metric, groups, data, tilt):
+    return _sampler(target, adaptation, key, place._asdict(), metric, groups, data, tilt)[0]
 
 
 @functools.partial(jax.jit, static_argnames=("target", "adaptation"))
-def _advance(target: Target, adaptation: Adaptation, state, groups, data):
+def _advance(target: Target, adaptation: Adaptation, state, groups, data, tilt):
     """The state `AT_ONCE` draws later, and places and statistics of these."""
     # NumPyro's sampler knows how to move once it has begun somewhere.
     metric = tuple(state.adapt_state.inverse_mass_matrix[sites] for sites in (OF_X, OF_REST))
-    _, move = _sampler(target, adaptation, state.rng_key, state.z, metric, groups, data)
+    _, move = _sampler(target, adaptation, state.rng_key, state.z, metric, groups, data, tilt)
 
     def step(state, _):
-        state = move(state, (groups, data))
+        state = move(state, (groups, data, tilt))
         statistics = {"diverging": state.diverging, "energy": state.energy, "num_steps": state.num_steps}
         return state, (Place(**state.z), statistics | {"accept_prob": state.accept_prob})
 

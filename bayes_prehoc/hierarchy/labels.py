@@ -4,13 +4,13 @@ import arviz_base
 import numpy as np
 import xarray as xr
 
-from bayes_prehoc.hierarchy.basis import basis_of
+from bayes_prehoc.hierarchy.basis import Basis, basis_of
 from bayes_prehoc.hierarchy.data import model_data
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
 from bayes_prehoc.hierarchy.model import LATENTS, shared_sites
 from bayes_prehoc.risk.estimates import RiskEstimates
 
-__all__ = ["OF_POPULATION", "labelled"]
+__all__ = ["OF_POPULATION", "coordinates_of", "labelled"]
 
 OF_POPULATION = {
     "mu_level": ["metric_kind"],
@@ -24,6 +24,17 @@ OF_POPULATION = {
     "slope_white": ["covariate", "latent"],
 }
 """Dimensions of the hyperparameters that have any."""
+
+
+def coordinates_of(basis: Basis) -> dict[str, list]:
+    """Coordinates of these dimensions."""
+    return {
+        "metric_kind": list(basis.kinds),
+        "family": list(basis.families),
+        "covariate": list(range(0 if basis.covariates is None else basis.covariates.into.shape[1])),
+        "latent": list(LATENTS),
+        "latent_": list(LATENTS),
+    }
 
 
 def labelled(sites, statistics, estimates: RiskEstimates, **groups) -> xr.DataTree:
@@ -52,16 +63,11 @@ def labelled(sites, statistics, estimates: RiskEstimates, **groups) -> xr.DataTr
         "nu": np.where(missing, np.nan, np.asarray(data.dof)).T,
         "depth": (np.where(missing, np.nan, np.asarray(data.depth)) * [task.horizon for task in estimates]).T,
     }
-    basis = basis_of(estimates)
     return arviz_base.from_dict(
         {"posterior": sites, "sample_stats": dict(statistics), "observed_data": observed, **groups},
         coords={
+            **coordinates_of(basis_of(estimates)),
             "task": [task.task for task in estimates],
-            "metric_kind": list(basis.kinds),
-            "family": list(basis.families),
-            "covariate": np.arange(0 if basis.covariates is None else basis.covariates.into.shape[1]),
-            "latent": list(LATENTS),
-            "latent_": list(LATENTS),
             "place": np.arange(len(missing)),
         },
         dims={

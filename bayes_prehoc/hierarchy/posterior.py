@@ -21,6 +21,7 @@ from bayes_prehoc.hierarchy.basis import basis_of
 from bayes_prehoc.hierarchy.checks import CENTRAL, Check, bits_learned
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, model_data
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
+from bayes_prehoc.hierarchy.mixing import CardWeight
 from bayes_prehoc.hierarchy.model import (
     LATENTS,
     Hyperprior,
@@ -84,6 +85,8 @@ class Posterior:
     seed : int
     engine : str
         How it was sampled: "collapsed", the tasks' latents integrated out, or "joint", with all latents.
+    card : CardWeight or None
+        Of a fit under a prior card, what the estimates say of it.
     """
 
     draws: xr.DataTree
@@ -93,6 +96,7 @@ class Posterior:
     prior: str
     seed: int
     engine: str = "collapsed"
+    card: CardWeight | None = None
 
     def __repr__(self):
         state = "converged" if self.converged else "NOT converged"
@@ -130,8 +134,8 @@ class Posterior:
         """All checks, indexed by check: gate, passed, value, threshold, worst (the quantity), advice.
 
         Those of the gate decide whether there are answers. The others, which a posterior that converged has, decide
-        nothing: the prior's say about the population, whether the law fits every task, and what was learned of the
-        task that tells least of itself (see `status`).
+        nothing: the prior's say about the population, whether a prior card conflicts with the estimates, whether the
+        law fits every task, and what was learned of the task that tells least of itself (see `status`).
         """
         rows = [{"gate": True} | check._asdict() for check in self.gate]
         rows += [{"gate": False} | check._asdict() for check in self._advice]
@@ -383,6 +387,8 @@ class Posterior:
             fit_of_law(p_values, self.tasks),
             Check("bits_learned", told >= LEAST_BITS, told, LEAST_BITS, f"task {self.tasks[least]}", advice),
         )
+        if self.card is not None:
+            found = (self.card.check, *found)
         # An update has no draws of the population.
         return (sensitivity_to_prior(self.draws, self.proxy), *found) if "log_prior" in self.draws.children else found
 

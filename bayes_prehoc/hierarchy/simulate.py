@@ -7,6 +7,7 @@ margin through the inverse of the distribution function at Phi(s).
 Source: Talts et al. 2018 (simulation-based calibration).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -20,15 +21,17 @@ from bayes_prehoc.hierarchy.data import ModelData, Sizes
 from bayes_prehoc.hierarchy.laws import POWER
 from bayes_prehoc.hierarchy.likelihood import Errors, errors_of, log_mean_curve
 from bayes_prehoc.hierarchy.model import (
+    LATENTS,
     OF_COVARIATES,
     OF_FAMILIES,
     Hyperprior,
     hyperpriors,
+    population_of,
     shared_of,
     shared_of_tasks,
 )
 
-__all__ = ["Truth", "draw_estimates", "draw_truth", "log_ratios"]
+__all__ = ["Truth", "draw_estimates", "draw_truth", "log_ratios", "truth_at"]
 
 NO_MISFIT = 1e-9
 """1 / b below which an F variable is a gamma variable to all digits."""
@@ -112,6 +115,18 @@ def draw_truth(key, prior: Hyperprior, proxy: str, kind: np.ndarray, family=None
         mean = mean + covariates @ (rest["sway"] * rest["slope_white"]) / np.sqrt(covariates.shape[1])
     latents = mean + white @ (hyper[3][:, None] * hyper[4]).T
     return Truth(*hyper, *latents.T, **rest)
+
+
+def truth_at(key, sites: Mapping[str, np.ndarray], data: ModelData) -> Truth:
+    """Given hyperparameters by site, and latents from the population that they make of the tasks of `data`."""
+    population = population_of({name: jnp.asarray(value) for name, value in sites.items()})
+    mean = np.stack([np.asarray(part, float) for part in population.mean(data)], axis=1)
+    white = np.asarray(jax.random.normal(key, mean.shape), float)
+    latents = mean + white @ np.asarray(population.scale, float).T
+    own = {"drift": np.array(0.0), "lasting": np.array(1.0)} | {
+        name: np.asarray(value, float) for name, value in sites.items()
+    }
+    return Truth(**own, **dict(zip(LATENTS, latents.T, strict=True)))
 
 
 def draw_estimates(

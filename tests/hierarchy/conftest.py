@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayes_prehoc.hierarchy.basis import Basis
+from bayes_prehoc.hierarchy.cards import sites_of
 from bayes_prehoc.hierarchy.data import model_data
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.fit import fit, posterior_of
@@ -17,6 +19,8 @@ from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 from bayes_prehoc.hierarchy.start import find_reference
 from bayes_prehoc.hierarchy.target import Target
+from bayes_prehoc.priors import Provenance, Scope, make_card
+from bayes_prehoc.priors.transforms import constrained
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 from bayes_prehoc.theory import alpha_bounds
 
@@ -82,11 +86,32 @@ def true_figures(truth, proxy):
     }
 
 
+def card(basis, *, at=0.4, width=0.5, name="made-up", first=0, **values):
+    """A card of a model with these columns, so many weak standard deviations off and wide; `values` are set."""
+    sites, weak = sites_of(weak_prior("run_to_run"), "run_to_run", basis)
+    rng = np.random.default_rng(0)
+    y = weak.mean + weak.scale * (at + width * rng.normal(size=(600, len(weak.mean))))
+    found, done = {}, 0
+    for site in sites:
+        found[site.name] = constrained(site, y[:, done : done + len(site.labels)])
+        done += len(site.labels)
+    for site, value in values.items():
+        jitter = 1.0 + 0.02 * rng.normal(size=found[site].shape)
+        found[site] = np.broadcast_to(value, found[site].shape) * jitter + 0.01 * rng.normal(size=found[site].shape)
+    about = Provenance(name=name, tasks=9, runs=90)
+    return make_card(found, sites, weak, Scope("run_to_run", 0.2, basis.kinds), about, hashes=[str(first)])
+
+
 @pytest.fixture(scope="session")
 def make():
-    """Builders of simulated estimates and their truth."""
+    """Builders of simulated estimates and their truth, and of cards."""
     return types.SimpleNamespace(
-        simulated=simulated, of_families=of_families, true_figures=true_figures, labelled=labelled, scale=SCALE
+        simulated=simulated,
+        of_families=of_families,
+        true_figures=true_figures,
+        labelled=labelled,
+        card=card,
+        scale=SCALE,
     )
 
 
@@ -95,6 +120,12 @@ def fitted():
     """Posterior of six tasks of a spread, and the truth."""
     truth, _, estimates = simulated()
     return fit(estimates, seed=1), truth
+
+
+@pytest.fixture(scope="session")
+def made_up_card():
+    """Of the hyperparameters of a fit of one kind of metric, without a fit."""
+    return card(Basis(("accuracy",)))
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,12 @@ import xarray as xr
 
 from bayes_prehoc.cli import main
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.hierarchy.basis import Basis, basis_of
 from bayes_prehoc.hierarchy.cards import card_of, sites_of
+from bayes_prehoc.hierarchy.conflict import Threshold
 from bayes_prehoc.hierarchy.data import model_data
+from bayes_prehoc.hierarchy.evidence import Evidence
+from bayes_prehoc.hierarchy.mixing import CardWeight
 from bayes_prehoc.hierarchy.target import Target, values_at
 from bayes_prehoc.priors import load_card
 
@@ -103,6 +107,18 @@ def test_no_name_of_a_task_unless_asked_for(fitted, tmp_path):
     assert json.loads((tmp_path / "named" / "prior.json").read_text())["provenance"]["task_names"][3] == "secret 3"
 
 
+def test_what_its_own_prior_has_seen_counts(card, fitted, make):
+    """A fit under a card makes a card that has seen both, and says what it was fitted under."""
+    posterior, _ = fitted
+    before = make.card(Basis(("accuracy",)), first="earlier")
+    evidence, threshold = Evidence(0.0, 0.1), Threshold(0.2, 0.1, 0.3, 40)
+    weight = CardWeight("before", 0.1, 0.05, 0.2, evidence, evidence, threshold, before.fingerprints)
+    made = card_of(dataclasses.replace(posterior, card=weight, prior=weight.words), "both")
+    assert made.seen(["earlier", "0000", "later"]) == ["earlier", "0000"]
+    assert len(made.fingerprints) == len(card.fingerprints) + 1
+    assert made.provenance.fitted_under == "card before and the weak prior, w = 0.1"
+
+
 def test_of_remaining_risk_too(with_noise):
     posterior, _ = with_noise
     card = card_of(posterior, "eight")
@@ -124,7 +140,7 @@ def test_what_is_no_prior(fitted, not_converged):
 
 def test_every_hyperparameter_has_a_place(fitted):
     posterior, _ = fitted
-    sites, weak = sites_of(posterior)
+    sites, weak = sites_of(posterior.hyperprior, posterior.proxy, basis_of(posterior.estimates))
     group = posterior.draws["posterior"]
     there = {name for name in group.data_vars if "task" not in group[name].dims}
     assert {site.name for site in sites} == there

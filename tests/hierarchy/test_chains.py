@@ -12,7 +12,7 @@ def test_chains_sample_what_was_explored(placed, batched, with_trajectories):
     """One by one in threads, and as one batch; the explored draws, weighted, are an independent account."""
     evaluator, _, known = placed
     found = known.found
-    with Evaluator(evaluator.target, batched) as own:
+    with Evaluator(evaluator.target, batched=batched) as own:
         chains = Chains(np.random.default_rng(3), own, known, 4, 0.95, with_trajectories)
         chains.warm_up(40)
         drawn = chains.draw(150)

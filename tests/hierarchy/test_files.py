@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from bayes_prehoc import InputError, load_posterior
-from bayes_prehoc.hierarchy.files import SCHEMA_VERSION
+from bayes_prehoc.hierarchy.files import OLDEST, SCHEMA_VERSION
 from bayes_prehoc.risk import LeftOut
 
 
@@ -101,7 +101,7 @@ def test_newer_schemas_and_damaged_documents(saved, tmp_path):
         tree.attrs["schema_version"] = SCHEMA_VERSION + 1
 
     def older(tree):
-        tree.attrs["schema_version"] = SCHEMA_VERSION - 1
+        tree.attrs["schema_version"] = OLDEST - 1
 
     def damaged(tree):
         content = np.frombuffer(json.dumps({"gate": []}).encode(), np.uint8)

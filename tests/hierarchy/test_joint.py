@@ -7,8 +7,10 @@ import pytest
 from numpyro.diagnostics import effective_sample_size
 from numpyro.infer.util import log_density
 
+from bayes_prehoc.hierarchy.basis import Basis, Covariates
 from bayes_prehoc.hierarchy.collapsed import FINEST, groups_by_depths, plain_frame
 from bayes_prehoc.hierarchy.inference import sample
+from bayes_prehoc.hierarchy.informed import informed_by
 from bayes_prehoc.hierarchy.joint import Place, joint_log_density, joint_sites
 from bayes_prehoc.hierarchy.model import (
     LATENTS,
@@ -118,6 +120,20 @@ def test_integral_over_the_latents_is_the_collapsed_density(in_double):
 
     found = jax.nn.logsumexp(jax.vmap(of_one)(jnp.asarray(nodes.at, float)) + nodes.log_weight)
     assert float(found - collapsed.log_prior) == pytest.approx(float(collapsed.by_task[2]), abs=1e-5)
+
+
+def test_a_card_tilts_it(in_double, make):
+    """By as much as it tilts the collapsed density; slopes of covariates are none of a card's."""
+    target, data, groups, _ = in_double
+    basis = Basis(("accuracy",), ("a", "b", "c"))
+    covariates = Covariates(("size",), np.ones(1, bool), np.zeros(1), np.ones(1), np.ones((1, 1)))
+    tilt = informed_by(make.card(basis), target.prior, PROXY, basis._replace(covariates=covariates)).tilt
+    assert len(tilt.places) == OF_HYPERPARAMETERS - 6
+    rng = np.random.default_rng(3)
+    x = jnp.asarray(0.3 * rng.normal(size=OF_HYPERPARAMETERS))
+    place = Place(x, jnp.zeros(0), jnp.asarray(rng.normal(size=(9, 3))))
+    tilted, plain = (joint_log_density(target, place, groups, data, own) for own in (tilt, None))
+    assert float(tilted - plain) == pytest.approx(float(tilt.log_ratio(np.asarray(x))), rel=1e-8)
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def collapsed_model(groups, data, nodes, prior, proxy, with_noise):
 
 
 def totals(target, points, arguments, together=False):
-    with Evaluator(target, together) as evaluator:
+    with Evaluator(target, batched=together) as evaluator:
         return evaluator.densities(points, arguments).total
 
 
