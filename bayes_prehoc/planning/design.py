@@ -145,18 +145,18 @@ def next_probe(
     seeds = tuple(_whole(own, "seeds") for own in seeds)
     if not seeds:
         raise InputError("there are none", "seeds", "Give one number of seeds or more.")
-    keys = jax.random.split(jax.random.key(checked_seed(seed)), len(posterior.estimates))
+    key = jax.random.key(checked_seed(seed))
     screened = [_screened(posterior, task, arguments, future_runs, seeds) for task in posterior.estimates]
-    # A task without estimates or without a price of error has no probe that could be valued.
-    pairs = [(own, key) for own, key in zip(screened, keys, strict=True) if own is not None]
-    valued, capped = _valued(pairs, posterior, future_runs, batch)
-    rows = [row for own, _ in pairs for row in valued.get(own.estimates.task, _rows(own, None, future_runs))]
+    # Of a task without estimates or without a price of error no probe can be valued.
+    screened = [own for own in screened if own is not None]
+    valued, capped = _valued(key, screened, posterior, future_runs, batch)
+    rows = [row for i, own in enumerate(screened) for row in valued.get(i) or _rows(own, None, future_runs)]
     table = pd.DataFrame(rows, columns=COLUMNS)
     worth = table[_credible(table)].sort_values("value_per_cost", ascending=False, kind="stable")
     about = {"future_runs": future_runs, "proxy": posterior.proxy, "table": table}
     about["batch"] = worth.drop_duplicates("task").head(batch).reset_index(drop=True)
     about["cost_unit"] = arguments.cost_of(posterior.estimates.tasks[0]).counted_in
-    note = f"; of {len(pairs)} tasks the {len(valued)} that promise most were valued" if capped else ""
+    note = f"; of {len(screened)} tasks the {len(valued)} that promise most were valued" if capped else ""
     if worth.empty:
         reason = f"no probe saves {future_runs} future runs more than it costs: stop probing, and plan{note}"
         nothing = dict.fromkeys(("task", "depth", "seeds", "depth_unit", "value", "value_se", "cost"))
@@ -197,7 +197,8 @@ class _Screened(NamedTuple):
     @property
     def bound(self) -> float:
         """No probe is worth more per cost."""
-        return self.perfect / min(probe.cost for probe in self.probes) - 1.0
+        least = min(probe.cost for probe in self.probes)
+        return _per_cost(self.perfect - least, least)
 
 
 def _screened(posterior, estimates, arguments, future_runs, seeds) -> _Screened | None:
@@ -217,19 +218,20 @@ def _screened(posterior, estimates, arguments, future_runs, seeds) -> _Screened 
     return found._replace(perfect=future_runs * saved)
 
 
-def _valued(pairs, posterior, future_runs, batch):
-    """Rows of the tasks that were valued, by name, and whether there were too many to value all that might be best."""
+def _valued(key, screened, posterior, future_runs, batch):
+    """Rows of the tasks that were valued, by place, and whether there were too many to value all that might be best."""
     valued, best = {}, []
-    for own, key in sorted(pairs, key=lambda pair: -pair[0].bound):
+    for place in sorted(range(len(screened)), key=lambda i: -screened[i].bound):
+        own = screened[place]
         least = sorted(best)[-batch] if len(best) >= batch else 0.0
         if own.bound <= least:
             return valued, False
         if len(valued) >= MOST_VALUED + batch:
             return valued, True
-        curve = posterior.curve(own.estimates.task)
+        curve, its_key = posterior.curve(own.estimates.task), jax.random.fold_in(key, place)
         task, losses = _task_draws(posterior, own, curve), _losses(own, curve)
-        found = [gains(key, task, losses, added_by(probe, own.estimates, own.at)) for probe in own.probes]
-        rows = valued[own.estimates.task] = _rows(own, found, future_runs)
+        found = [gains(its_key, task, losses, added_by(probe, own.estimates, own.at)) for probe in own.probes]
+        rows = valued[place] = _rows(own, found, future_runs)
         frame = pd.DataFrame(rows, columns=COLUMNS)
         best += frame.loc[_credible(frame), "value_per_cost"].nlargest(1).tolist()
     return valued, False
@@ -249,9 +251,14 @@ def _rows(own, found, future_runs):
             gain = future_runs * gained.mean()
             gain_se = future_runs * gained.std(ddof=1) / np.sqrt(len(gained))
         value = gain - probe.cost
-        figures = (gain, gain_se, probe.cost, value, value / probe.cost, own.perfect, effective)
+        figures = (gain, gain_se, probe.cost, value, _per_cost(value, probe.cost), own.perfect, effective)
         rows.append((own.estimates.task, probe.depth, probe.seeds, *figures))
     return rows
+
+
+def _per_cost(value, cost):
+    """A measured cost may be nothing at first."""
+    return value / cost if cost > 0.0 else np.inf if value > 0.0 else 0.0
 
 
 def _losses(own, curve):

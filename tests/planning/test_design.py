@@ -8,7 +8,7 @@ from scipy import special, stats
 
 from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning import design, draws
-from bayes_prehoc.planning.costs import LinearCost
+from bayes_prehoc.planning.costs import LinearCost, TableCost
 from bayes_prehoc.planning.design import GRID, next_probe
 from bayes_prehoc.risk.estimates import RiskEstimates
 
@@ -199,6 +199,24 @@ def test_runs_of_a_spread_go_on_together(make, posterior_of):
     told = table.query("seeds == 5").set_index("depth")
     first, last = told.iloc[0], told.iloc[-1]
     assert last["gain"] - 4.0 * last["gain_se"] > first["gain"] > 4.0 * first["gain_se"]
+
+
+def test_a_task_that_nobody_has_probed_has_no_probe_that_could_be_valued(make, posterior_of):
+    known, nothing = _estimates(make)["a"], np.zeros(0)
+    unseen = dataclasses.replace(known, task="b", depths=nothing, risk=nothing, nu=nothing, n_runs=0)
+    level = np.log(4e-4) + np.random.default_rng(0).normal(size=(600, 1))
+    posterior = posterior_of(RiskEstimates("conditional", (unseen, known)), level=level, draws=600, **_latents())
+    found = next_probe(posterior, cost=COST, gamma=5e3, future_runs=10**5, seeds=(4,))
+    assert found.task == "a" and found.table["task"].tolist() == ["a"]
+
+
+def test_a_probe_that_costs_nothing_comes_first(make, posterior_of):
+    estimates = _estimates(make, "run_to_run", depths=(25.0, 50.0, 100.0))
+    level = np.log(4e-4) + np.random.default_rng(0).normal(size=(600, 1))
+    posterior = posterior_of(estimates, level=level, share=-2.0, rate=0.0, draws=600, drift=1e-3)
+    free = TableCost((0.0, 100.0, 1000.0), (0.0, 0.0, 1.0))
+    found = next_probe(posterior, cost=free, gamma=2e3, future_runs=10**6, seeds=(5,))
+    assert (found.depth, found.cost) == (100.0, 0.0) and found.batch["value_per_cost"].tolist() == [np.inf]
 
 
 def _many(make, posterior_of, tasks):
