@@ -77,7 +77,7 @@ def gains(
     Returns
     -------
     array (M,)
-        At each of M = min(S, `SIMULATED`) simulations, as expected given the new estimates; 0 where they change nothing.
+        At each of M = min(S, `SIMULATED`) simulations, given the new estimates; 0 where they change nothing.
     float
         Median over these of the effective number of draws behind E[J | y]; below some 25 the gain is rough.
     """
