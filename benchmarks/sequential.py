@@ -3,10 +3,11 @@
     python benchmarks/sequential.py --size full --keep sequential.jsonl --json sequential.json
 
 In each replicate a portfolio of tasks is drawn whose true curves are known. *The full grid* probes every task with all
-seeds, to the horizon. *The campaign* begins with few seeds, fits, asks `next_probe` for a batch, probes it, estimates
-and fits again, and goes on until no probe is worth its cost or half of the grid's seed-steps are spent. Its seeds are
-the grid's own, so that replicates are pairs. *The even half* has half of the grid's seeds in every task: what the same
-seed-steps give without asking. Every step counts: of runs, of their continuations, and of runs that go on.
+seeds, to the horizon. *The campaign* begins with few seeds, fits, asks `next_probe` for a batch, probes it, updates the
+posterior, and goes on until no probe is worth its cost or half of the grid's seed-steps are spent; then it fits again.
+Its seeds are the grid's own, so that replicates are pairs. *The even half* has half of the grid's seeds in every task:
+what the same seed-steps give without asking. Every step counts: of runs, of their continuations, and of runs that go
+on.
 
 Each gives a posterior, each posterior a depth for each task, and each depth a regret under the true curve: what
 J = gamma L + C is there beyond its minimum, in full runs. The price of error gamma is one number for a portfolio, by
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from _kept import Kept
 from _portfolios import COST, DEPTHS, HORIZON, bootstrapped, chain_of, curve_of, draw_kind, one_price, regrets_of
 from _table import Figure, machine, print_figures, write_figures
@@ -39,6 +41,7 @@ from tqdm.auto import tqdm
 import bayes_prehoc as bp
 from bayes_prehoc.hierarchy import RiskCurve
 from bayes_prehoc.planning import draws
+from bayes_prehoc.planning.design import CREDIBLE
 from bayes_prehoc.planning.stopping import optimal_stopping
 from bayes_prehoc.risk.laboratory import Chain
 from bayes_prehoc.runs.trajectories import TaskRuns, Trajectories
@@ -46,9 +49,10 @@ from bayes_prehoc.runs.trajectories import TaskRuns, Trajectories
 BRANCHES = 2
 START = 4
 """Seeds that a campaign begins with."""
-BATCHES = 3
-"""With a fit after each; what is left to spend is shared evenly among those to come."""
-SEEDS = (2, 4, 8)
+BATCHES = 4
+"""What is left to spend is shared evenly among those to come. The first fit is updated after each but the last, after
+which all is fitted anew."""
+SEEDS = (1, 2, 4, 8)
 """Numbers of seeds that a probe may have."""
 PER_FUTURE_RUN = 0.01
 """What the full grid costs of the runs to come."""
@@ -186,30 +190,45 @@ def replicate(source: str, index: int, size: Size) -> dict:
 def _campaign(tasks, until, price, whole, index):
     """What was probed when a campaign began and when it ended, each with its posterior, and why it ended."""
     options = {"cost": COST, "gamma": price, "future_runs": round(whole / len(tasks) / PER_FUTURE_RUN), "seeds": SEEDS}
-    batches, why, first = 0, "the seed-steps were spent", None
-    while True:
-        posterior = _fitted(tasks, until, index)
-        first = first or (until, posterior)
+    begun, first = until, _fitted(tasks, until, index)
+    posterior, batches, why = first, 0, "the seed-steps were spent"
+    while batches < BATCHES:
         if not posterior.converged:
             why = "a fit missed its gate"
-            break
-        if batches == BATCHES:
             break
         found = bp.next_probe(posterior, **options, batch=len(tasks), seed=index)
         if found.task is None:
             why = "no probe is worth its cost"
             break
         purse = (HALF * whole - _spent(tasks, until)) / (BATCHES - batches)
-        taken = dict(until)
-        for row in found.batch.itertuples():
-            more = tasks[row.task].probed(until[row.task], row.depth, int(row.seeds))
-            paid = tasks[row.task].spent(more) - tasks[row.task].spent(until[row.task])
-            if paid <= purse:
-                taken[row.task], purse = more, purse - paid
-        if all(np.array_equal(taken[name], until[name]) for name in tasks):
+        taken = until | {
+            name: tasks[name].probed(until[name], row["depth"], int(row["seeds"]))
+            for name, row in chosen(found.table, purse).items()
+        }
+        if _spent(tasks, taken) == _spent(tasks, until):
             break
         until, batches = taken, batches + 1
-    return {"first": first, "last": (until, posterior), "batches": batches, "why": why}
+        if batches < BATCHES:
+            # The tasks that an update cannot reach wait for the fit at the end.
+            posterior = first.update(_estimated(tasks, until), seed=index)
+    last = first if until is begun else _fitted(tasks, until, index)
+    return {"first": (begun, first), "last": (until, last), "batches": batches, "why": why}
+
+
+def chosen(table: pd.DataFrame, purse: float) -> dict[str, pd.Series]:
+    """At most one probe of each task, for no more than the purse in all: the best by marginal value per cost."""
+    worth = table[table["value"] > CREDIBLE * table["gain_se"]]
+    taken = {}
+    while True:
+        step, best, more = 0.0, None, 0.0
+        for _, row in worth.iterrows():
+            now = taken.get(row["task"], {"value": 0.0, "cost": 0.0})
+            extra, gained = row["cost"] - now["cost"], row["value"] - now["value"]
+            if 0.0 < extra <= purse and gained / extra > step:
+                step, best, more = gained / extra, row, extra
+        if best is None:
+            return taken
+        taken[best["task"]], purse = best, purse - more
 
 
 def _spent(tasks, until):

@@ -12,7 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from runs_to_table import table_of  # noqa: E402
 from torch import nn  # noqa: E402
 from transformers import Trainer, TrainingArguments, set_seed  # noqa: E402
 
@@ -89,7 +88,7 @@ def _run_whole(seed, folder):
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
+def table(table_of, tmp_path_factory):
     """A file with the table that 64 seeds give."""
     folder = tmp_path_factory.mktemp("runs")
     return table_of([_run_whole(seed, folder) for seed in range(SEEDS)], "accuracy", THRESHOLD, WORTH, folder)

@@ -13,7 +13,6 @@ transformers = pytest.importorskip("transformers")
 trl = pytest.importorskip("trl")
 import datasets  # noqa: E402
 import tokenizers  # noqa: E402
-from runs_to_table import table_of  # noqa: E402
 
 from bayes_prehoc.integrations import WatchCallback  # noqa: E402
 
@@ -58,7 +57,7 @@ def _losses(trainer):
     return {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
 
 
-def test_a_run_that_learns_finishes_and_one_that_does_not_is_stopped(tmp_path):
+def test_a_run_that_learns_finishes_and_one_that_does_not_is_stopped(table_of, tmp_path):
     seen = _losses(_trained(tmp_path, eval_strategy="steps", eval_steps=EVERY))
     assert list(seen) == list(range(EVERY, STEPS + 1, EVERY)) and seen[STEPS] < 0.8 * seen[EVERY]
     random = np.random.default_rng(2)
