@@ -17,7 +17,7 @@ Rules: least posterior expected risk plus cost under the law (what `plan` says),
 estimates show (`predict_risk`); least squares of each task by itself (Algorithm 1 of arXiv 2606.17649); the estimates
 as they are; and the shallowest depth, a tenth, a fifth and half of the run, and all of it.
 
-A source's figures are means over tasks, of means over splits; in brackets the central 90% of a bootstrap over tasks.
+A source's figures are means and medians over tasks, of means over splits; in brackets the central 90% of a bootstrap over tasks.
 Tasks whose spread follows no law of decay are set aside, as `fit` sets them aside, and counted.
 """
 
@@ -156,9 +156,12 @@ def figures(size: Size, results: list[dict]) -> list[Figure]:
             tasks = pd.DataFrame(rows).groupby("task").mean()
             label, own = f"{source}, {n_seen} runs seen", tasks.to_dict("records")
             for rule in (OURS, DRIFTED, PLUG_IN, RAW, *FIXED):
-                value, low, high = bootstrapped(own, lambda some, r=rule: float(np.mean([one[r] for one in some])))
-                unit = f"full runs, {len(own)} tasks, 90% {low:.4f} to {high:.4f}"
-                found.append(Figure(f"{label}: mean regret, {rule}", value, unit))
+                for name, average in (("mean", np.mean), ("median", np.median)):
+                    value, low, high = bootstrapped(
+                        own, lambda some, a=average, r=rule: float(a([one[r] for one in some]))
+                    )
+                    unit = f"full runs, {len(own)} tasks, 90% {low:.4f} to {high:.4f}"
+                    found.append(Figure(f"{label}: {name} regret, {rule}", value, unit))
             found.append(Figure(f"{label}: mean regrets too high by at most", tasks["too_high"].mean(), "full runs"))
             for rule in (DRIFTED, PLUG_IN, RAW, *FIXED):
                 value, low, high = bootstrapped(
