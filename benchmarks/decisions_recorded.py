@@ -17,8 +17,8 @@ Rules: least posterior expected risk plus cost under the law (what `plan` says),
 estimates show (`predict_risk`); least squares of each task by itself (Algorithm 1 of arXiv 2606.17649); the estimates
 as they are; and the shallowest depth, a tenth, a fifth and half of the run, and all of it.
 
-A source's figures are means and medians over tasks, of means over splits; in brackets the central 90% of a bootstrap over tasks.
-Tasks whose spread follows no law of decay are set aside, as `fit` sets them aside, and counted.
+A source's figures are means and medians over tasks, of means over splits, with the central 90% of a bootstrap over
+tasks. Tasks whose spread follows no law of decay are set aside, as `fit` sets them aside, and counted.
 """
 
 import argparse
