@@ -22,19 +22,32 @@ Sources of portfolios:
 - spread: chains that forget, whose variance over runs is L_int + K c^-alpha at each depth; the true curve is that
   variance. The campaign begins with four seeds seen to a tenth of the horizon.
 
-Intervals are central 90% of a bootstrap over replicates. Every task counts, also where a plan would withhold its depth
-as not identified; a fit that missed its gate ends a campaign, and is said.
+Last, one `next_probe` is timed on very many tasks. Intervals are central 90% of a bootstrap over replicates. Every task
+counts, also where a plan would withhold its depth as not identified; a fit that missed its gate ends a campaign, and is
+said.
 """
 
 import argparse
 import dataclasses
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from _kept import Kept
-from _portfolios import COST, DEPTHS, HORIZON, bootstrapped, chain_of, curve_of, draw_kind, one_price, regrets_of
+from _portfolios import (
+    COST,
+    DEPTHS,
+    HORIZON,
+    MadeUp,
+    bootstrapped,
+    chain_of,
+    curve_of,
+    draw_kind,
+    one_price,
+    regrets_of,
+)
 from _table import Figure, machine, print_figures, write_figures
 from tqdm.auto import tqdm
 
@@ -68,17 +81,18 @@ FORGETS = 1.0
 
 
 class Size(NamedTuple):
-    """Sources, replicates, tasks of a portfolio, and seeds of the full grid."""
+    """Sources, replicates, tasks of a portfolio, seeds of the full grid, and tasks that `next_probe` is timed on."""
 
     sources: tuple[str, ...]
     replicates: int
     tasks: int
     grid: int
+    timed: int
 
 
 SIZES = {
-    "smoke": Size(("branching",), 1, 3, 16),
-    "full": Size(("branching", "spread"), 8, 12, 16),
+    "smoke": Size(("branching",), 1, 3, 16, 100),
+    "full": Size(("branching", "spread"), 8, 12, 16, 10_000),
 }
 
 
@@ -290,6 +304,21 @@ def figures(size: Size, results: list[dict], judged: bool) -> list[Figure]:
     return found
 
 
+def timed(tasks: int) -> list[Figure]:
+    """How long `next_probe` takes of very many tasks, with made-up posteriors of a thousand draws."""
+    options = {"cost": COST, "future_runs": 1000}
+    bp.next_probe(MadeUp(2), **options)
+    posterior, start = MadeUp(tasks), time.process_time()
+    found = bp.next_probe(posterior, **options)
+    seconds, told = time.process_time() - start, found.table.dropna()
+    valued = told["task"].nunique()
+    best = told.loc[told["task"] == found.task].iloc[0]
+    return [
+        Figure(f"next_probe of {tasks:,} tasks", seconds, f"s of processor time; {valued} tasks valued"),
+        Figure("gain of the first probe of the best task", best["gain"] / best["perfect"], "of perfect knowledge's"),
+    ]
+
+
 def _regrets(some, way):
     return np.concatenate([one[way]["regret"] for one in some])
 
@@ -313,7 +342,7 @@ def main() -> None:
         own = one["ways"][CAMPAIGN]
         print(f"{one['source']} {one['replicate']}: {own['batches']} batches, {own['why']}; seeds {own['seeds']}")
     print()
-    found = figures(size, results, judged=options.size == "full")
+    found = figures(size, results, judged=options.size == "full") + timed(size.timed)
     print_figures(found)
     write_figures(options.json, found)
 
