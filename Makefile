@@ -72,7 +72,7 @@ $(VENV)-lowest/.ready: pyproject.toml
 $(VENV)-torch/.ready:
 	$(TORCH_PYTHON) -m venv $(VENV)-torch
 	$(VENV)-torch/bin/python -m pip --disable-pip-version-check install --quiet \
-		torch==2.13.0 transformers==5.24.0 "accelerate>=1.1.0" "pytest>=8.4.0"
+		torch==2.13.0 transformers==5.24.0 trl==1.16.0 "accelerate>=1.1.0" "pytest>=8.4.0"
 	@touch $@
 
 clean:

@@ -219,7 +219,7 @@ def _firmness(tasks, units, noise):
             "regime by tolerance": _flips(t),
             "with noise": _leader(t.regimes_with_noise),
             "best depth": _with_unit(_number(t.best_depth), t, units),
-            "regret": "-" if t.best_depth_regret is None else _number(t.best_depth_regret.expected),
+            "regret": "-" if t.value_of_information is None else _number(t.value_of_information),
             "pays": _percent(t.p_gain),
         }
         for t in tasks

@@ -19,52 +19,27 @@ from bayes_prehoc._arguments import (
     METRIC_HELP,
     RATE_HELP,
     AdapterKind,
-    Budget,
-    CCheap,
     Column,
-    CostCurrency,
-    CostDoubling,
-    CostFixed,
-    CostPerUnit,
-    CostPower,
-    CostPrice,
-    CostTable,
-    CostUnit,
     Data,
     DepthUnit,
     Evaluation,
-    FalseStart,
-    Gamma,
-    Groups,
     HigherIsBetter,
     Horizon,
     Json,
     Kind,
     Longest,
-    MaxDepth,
-    MinDepth,
-    Missed,
     Model,
     Outcome,
     OutcomeData,
-    Posteriors,
     PriorCards,
     Proxy,
     RiskMetric,
     RunsFile,
     Seed,
     Seeds,
-    Step,
-    Threshold,
-    Tolerance,
-    Weights,
     check_output,
     check_together,
     parse_column,
-    parse_cost,
-    parse_groups,
-    parse_loss,
-    parse_numbers,
     parse_seeds,
 )
 from bayes_prehoc._console import (
@@ -78,15 +53,15 @@ from bayes_prehoc._console import (
     print_out,
     say,
 )
+from bayes_prehoc._planning_commands import allocate, exit_for, plan, report, say_what_failed
 from bayes_prehoc._prior_commands import prior
 from bayes_prehoc._programs import keep_programs
-from bayes_prehoc._terminal import allocation_text, comparison_text, fit_text, listing, plan_text, set_aside_lines
+from bayes_prehoc._terminal import comparison_text, fit_text, listing, plan_text, set_aside_lines
 from bayes_prehoc.errors import InputError
 
 __all__ = ["main"]
 
 DEMO_TOLERANCE = 0.01
-NOTHING_IDENTIFIED = "Answer withheld: no task's data can tell alpha from L_int. Observe more seeds, or deeper ones."
 DEFAULT_RATES = {"full": 5e-5, "lora": 1e-3, "head": 1e-2}
 DEFAULT_METRICS = {"class": "accuracy", "number": "loss", "answer": "loss"}
 
@@ -372,149 +347,9 @@ def update(
     _show_posterior(patiently("still updating", lambda: before.update(estimates, seed=seed)), out, as_json)
 
 
-@app.command()
-def plan(
-    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="A posterior saved by 'fit'.")],
-    tolerance: Tolerance = None,
-    gamma: Gamma = None,
-    threshold: Threshold = None,
-    false_start: FalseStart = None,
-    missed: Missed = None,
-    c_cheap: CCheap = None,
-    cost_per_unit: CostPerUnit = None,
-    cost_fixed: CostFixed = None,
-    cost_unit: CostUnit = None,
-    cost_price: CostPrice = None,
-    cost_currency: CostCurrency = None,
-    cost_doubling: CostDoubling = None,
-    cost_power: CostPower = None,
-    cost_table: CostTable = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the plan, such as plan.nc.")] = None,
-    as_json: Json = False,
-):
-    """Say for each task which regime it is in and how deep a probe is worth its cost.
-
-    Exit code 1: no answer is given, because the fit did not converge or no task's data can tell; the reason and the
-    remedy are printed.
-
-    \b
-    Examples:
-      bayes-prehoc plan post.nc --tolerance 0.01
-      bayes-prehoc plan post.nc --tolerance cola=0.02 --tolerance rte=0.03 --json
-      bayes-prehoc plan post.nc --cost-per-unit 0.4 --cost-fixed 2 --cost-unit 'GPU hour' --gamma 5000
-      bayes-prehoc plan post.nc --cost-per-unit 0.4 --cost-unit 'GPU hour' --cost-price 2.5 --cost-currency EUR
-      bayes-prehoc plan post.nc --cost-table costs.csv --threshold 0.9 --false-start 40 --missed 25
-    """
-    if out is not None:
-        check_output(out)
-    loss = parse_loss(gamma, threshold, false_start, missed)
-    how = (cost_per_unit, cost_fixed, cost_unit, cost_price, cost_currency, cost_doubling, cost_power, cost_table)
-    arguments = _plan_arguments(tolerance, loss, c_cheap, parse_cost(*how))
-    made = bp.plan(bp.load_posterior(posterior_file), **arguments)
-    if out is not None:
-        made.save(out)
-        say(f"plan saved: {out}")
-    print_out(as_document(made.to_dict()) if as_json else plan_text(made))
-    _exit_for(made)
-
-
-@app.command()
-def allocate(
-    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="A posterior saved by 'fit'.")],
-    budget: Budget,
-    weights: Weights = None,
-    min_depth: MinDepth = None,
-    max_depth: MaxDepth = None,
-    step: Step = None,
-    groups: Groups = None,
-    cost_per_unit: CostPerUnit = None,
-    cost_fixed: CostFixed = None,
-    cost_unit: CostUnit = None,
-    cost_price: CostPrice = None,
-    cost_currency: CostCurrency = None,
-    cost_doubling: CostDoubling = None,
-    cost_power: CostPower = None,
-    cost_table: CostTable = None,
-    as_json: Json = False,
-):
-    """Spread one budget for probing over all tasks.
-
-    Each task gets the depth at which one more unit of budget takes as much off the weighted expected risk as anywhere
-    else. Tasks of a group are probed all or not at all, a task in no group in any case.
-
-    
-    Examples:
-      bayes-prehoc allocate post.nc --budget 3
-      bayes-prehoc allocate post.nc --budget 500 --cost-per-unit 0.4 --cost-unit 'GPU hour' --step 50 --group cola,rte
-    """
-    how = (cost_per_unit, cost_fixed, cost_unit, cost_price, cost_currency, cost_doubling, cost_power, cost_table)
-    given = {
-        "cost": parse_cost(*how),
-        "weights": parse_numbers("--weight", weights),
-        "min_depth": parse_numbers("--min-depth", min_depth),
-        "max_depth": parse_numbers("--max-depth", max_depth),
-        "step": parse_numbers("--step", step),
-        "groups": parse_groups(groups),
-    }
-    posterior = bp.load_posterior(posterior_file)
-    if not posterior.converged:
-        _say_what_failed(posterior)
-        raise typer.Exit(WITHHELD)
-    if not any(posterior.status(task) == "ok" for task in posterior.tasks):
-        say(NOTHING_IDENTIFIED)
-        raise typer.Exit(WITHHELD)
-    found = bp.allocate(posterior, budget, **given)
-    print_out(as_document(found.to_dict()) if as_json else allocation_text(found))
-
-
-@app.command()
-def report(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A posterior or a plan, saved by 'fit' or 'plan'.")],
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="report.html or report.json, by its ending; may be repeated."),
-    ] = None,
-    compare: Posteriors = None,
-    tolerance: Tolerance = None,
-    gamma: Gamma = None,
-    threshold: Threshold = None,
-    false_start: FalseStart = None,
-    missed: Missed = None,
-    c_cheap: CCheap = None,
-    cost_per_unit: CostPerUnit = None,
-    cost_fixed: CostFixed = None,
-    cost_unit: CostUnit = None,
-    cost_price: CostPrice = None,
-    cost_currency: CostCurrency = None,
-    cost_doubling: CostDoubling = None,
-    cost_power: CostPower = None,
-    cost_table: CostTable = None,
-    as_json: Json = False,
-):
-    """Write the report: one HTML file that works offline, or the same numbers as JSON.
-
-    A saved plan keeps its assumptions; give any of them here and the plan is made anew from its posterior. With --json
-    the numbers are printed, and files are written only where --out asks for them.
-
-    \b
-    Examples:
-      bayes-prehoc report post.nc --out report.html
-      bayes-prehoc report plan.nc --out report.html --out report.json
-    """
-    files = out or ([] if as_json else [Path("report.html")])
-    for file in files:
-        check_output(file, ".html", ".json")
-    loss = parse_loss(gamma, threshold, false_start, missed)
-    how = (cost_per_unit, cost_fixed, cost_unit, cost_price, cost_currency, cost_doubling, cost_power, cost_table)
-    arguments = _plan_arguments(tolerance, loss, c_cheap, parse_cost(*how))
-    made = _load_plan(source, arguments)
-    beside = tuple(bp.load_posterior(path) for path in compare or ())
-    for file in files:
-        bp.write_report(made, file, compare=beside)
-        say(f"written: {file}")
-    if as_json:
-        print_out(as_document(made.to_dict()))
-    _exit_for(made)
+# Between the others, in the order of the work.
+for _command in (plan, allocate, report):
+    app.command()(_command)
 
 
 @app.command()
@@ -549,7 +384,7 @@ def demo(
         bp.write_report(made, file, compare=spread)
         say(f"written: {file}")
     print_out(as_document(made.to_dict()) if as_json else plan_text(made))
-    _exit_for(made)
+    exit_for(made)
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -613,37 +448,8 @@ def _show_posterior(posterior, out, as_json):
     if posterior.converged and posterior.card is not None and not posterior.card.check.passed:
         say(f"Prior-data conflict: {posterior.card.check.advice}")
     if not posterior.converged:
-        _say_what_failed(posterior)
+        say_what_failed(posterior)
         raise typer.Exit(WITHHELD)
-
-
-def _plan_arguments(tolerance, gamma, c_cheap, cost):
-    """What the options say to `plan`; what they do not say is left to its defaults."""
-    arguments = {
-        "cost": cost,
-        "gamma": gamma,
-        "tolerance": parse_numbers("--tolerance", tolerance),
-        "c_cheap": parse_numbers("--c-cheap", c_cheap),
-    }
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
-def _load_plan(source, given):
-    """The plan in a file with its own assumptions, save for those given now; or one made from a posterior."""
-    try:
-        kept = bp.load_plan(source)
-    except InputError as error:
-        posterior = bp.load_posterior(source)
-        if "holds no plan" not in error.what:
-            raise
-        return bp.plan(posterior, **given)
-    if not given:
-        return kept
-    return bp.plan(kept.posterior, **{**_fields(kept.arguments), **given})
-
-
-def _fields(arguments):
-    return {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
 
 
 def _show_runs(runs, store, as_json):
@@ -655,21 +461,3 @@ def _show_runs(runs, store, as_json):
     print_out(listing(summary.drop(columns="notes").to_dict("records"), summary.columns.drop("notes")))
     noted = zip(summary["task"], summary["notes"], strict=True)
     print_out("\n".join([f"{task}: {notes}" for task, notes in noted if notes] + set_aside_lines(runs.set_aside)))
-
-
-def _exit_for(made):
-    """Exit code 1 where no task has an answer, with the reason."""
-    if not made.posterior.converged:
-        _say_what_failed(made.posterior)
-    elif not any(t.answered for t in made.tasks):
-        say(NOTHING_IDENTIFIED)
-    else:
-        return
-    raise typer.Exit(WITHHELD)
-
-
-def _say_what_failed(posterior):
-    checks = posterior.checks()
-    say("Answer withheld: the fit failed its convergence gate.")
-    for name, check in checks[checks["gate"] & ~checks["passed"]].iterrows():
-        say(f"  {name}: {check['value']:.3g}, wanted {check['threshold']:.3g}. {check['advice']}")

@@ -39,14 +39,25 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from _kept import Kept
+from _portfolios import (
+    CHEAP,
+    COST,
+    DEPTHS,
+    HORIZON,
+    MadeUp,
+    bootstrapped,
+    chain_of,
+    curve_of,
+    draw_kind,
+    least_squares,
+    one_price,
+    regrets_of,
+)
 from _table import Figure, machine, print_figures, write_figures
-from scipy.optimize import nnls
 from tqdm.auto import tqdm
 
 import bayes_prehoc as bp
-from bayes_prehoc import theory
 from bayes_prehoc.hierarchy import RiskCurve
-from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
 from bayes_prehoc.hierarchy.model import weak_prior
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
@@ -54,23 +65,14 @@ from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.regimes import regime_probabilities
 from bayes_prehoc.planning.stopping import optimal_stopping
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
-from bayes_prehoc.risk.laboratory import martingale
 from bayes_prehoc.runs.trajectories import Trajectories
 
-HORIZON = 4000.0
-CHEAP = 0.05 * HORIZON
-DEPTHS = np.round(np.geomspace(0.01, 1.0, 9) * HORIZON)
-COST = bp.LinearCost(1.0 / HORIZON)
-ALPHAS = np.linspace(0.02, 4.0, 200)
-REMAINING_ALPHAS = np.linspace(-0.98, 4.0, 250)
 OURS, PLUG_IN = "Bayes depth", "least squares"
 ONE_PRICE, DEFAULT_PRICES = "one price", "default prices"
 FIXED = {"shallowest depth": 0.0, "100 steps": 100.0}
 FIXED |= {f"{share:.0%} of the run": share * HORIZON for share in (0.1, 0.2, 0.5, 1.0)}
 HALF = 0.5
 BINS = np.linspace(0.0, 1.0, 6)
-RESAMPLES = 4000
-ALLOCATED_DRAWS = 1000
 
 
 class Size(NamedTuple):
@@ -100,14 +102,10 @@ def laboratory(seed: list[int], n_runs: int, tasks: int) -> Portfolio:
     """Martingales whose rates, levels and shares of L_int come from a population."""
     rng = np.random.default_rng(seed)
     runs, truth = [], {}
-    reference = REFERENCE_DEPTH * HORIZON
     for i in range(tasks):
-        alpha = float(np.clip(rng.normal(0.6, 0.3), 0.05, 2.0))
-        level, share = 0.02**2 * np.exp(rng.normal()), 1.0 / (1.0 + np.exp(-rng.normal(-1.0, 1.0)))
-        amplitude = level * (1.0 - share) / (reference**-alpha - HORIZON**-alpha)
-        chain = martingale(DEPTHS, alpha, amplitude, level * share)
-        runs.append(chain.draw(rng, n_runs, branches=2, name=f"task {i}"))
-        truth[f"task {i}"] = _curve(level * share, level * (1.0 - share), alpha, 0.0)
+        kind = draw_kind(rng)
+        runs.append(chain_of(kind).draw(rng, n_runs, branches=2, name=f"task {i}"))
+        truth[f"task {i}"] = curve_of(kind.level * kind.share, kind.level * (1.0 - kind.share), kind.alpha)
     return Portfolio(bp.estimate_risk(Trajectories(tuple(runs)), proxy="branching"), truth)
 
 
@@ -136,31 +134,8 @@ def model(seed: list[int], n_runs: int, tasks: int) -> Portfolio:
         )
         level, share = np.exp(true.level[i]), 1.0 / (1.0 + np.exp(-true.share[i]))
         alpha = float(alpha_of_rate(true.rate[i], "conditional"))
-        truth[f"task {i}"] = _curve(level * share, level * (1.0 - share), alpha, np.exp(true.log_onset) * HORIZON)
+        truth[f"task {i}"] = curve_of(level * share, level * (1.0 - share), alpha, np.exp(true.log_onset) * HORIZON)
     return Portfolio(RiskEstimates("conditional", tuple(estimates)), truth)
-
-
-class MadeUp:
-    """What `allocate` asks of a posterior: curves around those of the laboratory, made when they are asked for."""
-
-    def __init__(self, tasks: int):
-        depths, nothing = DEPTHS[[0, -1]], np.ones(2)
-        estimates = (
-            TaskEstimates(f"task {i}", "conditional", "score", "other", depths, nothing, nothing, 1.0, 1.0, 8, HORIZON)
-            for i in range(tasks)
-        )
-        self.estimates, self.converged, self.proxy = RiskEstimates("conditional", tuple(estimates)), True, "conditional"
-
-    def status(self, task: str) -> str:
-        return "ok"
-
-    def curve(self, task: str) -> RiskCurve:
-        rng = np.random.default_rng(int(task.split()[1]))
-        level, alpha = 0.02**2 * np.exp(rng.normal()), np.clip(rng.normal(0.6, 0.3), 0.05, 2.0)
-        l_int, reducible = (level * np.exp(rng.normal(size=(2, ALLOCATED_DRAWS)) * 0.3)) * [[0.3], [0.7]]
-        alpha = np.clip(alpha + 0.2 * rng.normal(size=ALLOCATED_DRAWS), -0.9, 3.9)
-        onset = np.full(ALLOCATED_DRAWS, 0.01 * HORIZON)
-        return RiskCurve(l_int, reducible, REFERENCE_DEPTH * HORIZON, alpha, onset, HORIZON, None)
 
 
 def allocation(tasks: int) -> list[Figure]:
@@ -184,36 +159,23 @@ def allocation(tasks: int) -> list[Figure]:
 MAKERS = {"laboratory": laboratory, "model": model}
 
 
-def least_squares(task: TaskEstimates, horizon: float | None) -> RiskCurve:
-    """Of all floors, amplitudes and rates, for each rate the best of the other two by a linear problem."""
-    unit, scale = REFERENCE_DEPTH * HORIZON, task.risk.max()
-    fits = []
-    for alpha in ALPHAS if horizon is None else REMAINING_ALPHAS:
-        fallen = np.asarray(theory.decay(task.depths, unit, alpha, 0.0, horizon), float)
-        (floor, amplitude), residual = nnls(np.column_stack([np.ones_like(fallen), fallen]), task.risk / scale)
-        fits.append((residual, floor * scale, amplitude * scale, float(alpha)))
-    _, floor, amplitude, alpha = min(fits)
-    return _curve(floor, amplitude, alpha, 0.0, horizon)
-
-
 def replicate(source: str, n_runs: int, index: int, tasks: int) -> dict:
     """Draw a portfolio, fit it, decide, and hold the decisions against the truth; what came out, as plain data."""
     portfolio = MAKERS[source]([index, n_runs], n_runs, tasks)
     posterior = bp.fit(portfolio.estimates, seed=index)
     everything = np.concatenate([task.risk for task in portfolio.estimates])
     tolerances = np.sqrt(np.quantile(everything, (0.25, 0.5, 0.75)))
-    near_cheap = [np.exp(np.interp(np.log(CHEAP), np.log(t.depths), np.log(t.risk))) for t in portfolio.estimates]
-    price = 1.0 / float(np.median(near_cheap))
+    price = one_price(portfolio.estimates)
     told = [_told(task, posterior, portfolio.truth[task.task], tolerances, price) for task in portfolio.estimates]
     answered = sum(posterior.status(task) == "ok" for task in posterior.tasks)
     made = {"source": source, "runs": n_runs, "replicate": index}
     return made | {"tasks": told, "converged": posterior.converged, "answered": answered}
 
 
-def _told(task, posterior, truth, tolerances, one_price):
+def _told(task, posterior, truth, tolerances, price):
     """Regrets of one task by price and rule; for each tolerance the probabilities of regimes, given, hard and true."""
     curve, fitted = posterior.curve(task.task), least_squares(task, None)
-    prices = {ONE_PRICE: one_price, DEFAULT_PRICES: 1.0 / float(draws.risk(curve, [CHEAP]).mean())}
+    prices = {ONE_PRICE: price, DEFAULT_PRICES: 1.0 / float(draws.risk(curve, [CHEAP]).mean())}
     curves = {PLUG_IN: fitted, "least squares to the horizon": least_squares(task, HORIZON)}
     regret = {name: _regrets(task, gamma, curve, curves, truth) for name, gamma in prices.items()}
     regimes = []
@@ -231,20 +193,11 @@ def _regrets(task, gamma, curve, curves, truth):
     chosen = {OURS: bayes.best_depth, "posterior medians": bayes.actions["plug_in"].depth}
     chosen |= {name: optimal_stopping(fitted, gamma, *limits).best_depth for name, fitted in curves.items()}
     chosen |= {name: max(depth, c_min) for name, depth in FIXED.items()}
-    best = float(optimal_stopping(truth, gamma, *limits).c_star[0])
-    depths = np.array([best, *chosen.values()])
-    least, *costs = gamma * draws.risk(truth, depths)[0] + COST.at(depths)
-    return {name: max(cost - least, 0.0) for name, cost in zip(chosen, costs, strict=True)}
+    return regrets_of(chosen, truth, gamma, c_min)
 
 
 def _ends(curve):
     return np.sqrt(draws.risk(curve, [CHEAP, HORIZON])).T
-
-
-def _curve(l_int, reducible, alpha, onset, horizon=HORIZON):
-    parts = (np.array([float(part)]) for part in (l_int, reducible, alpha, onset))
-    l_int, reducible, alpha, onset = parts
-    return RiskCurve(l_int, reducible, REFERENCE_DEPTH * HORIZON, alpha, onset, horizon, None)
 
 
 def run(size: Size, keep: Path | None) -> list[dict]:
@@ -256,14 +209,6 @@ def run(size: Size, keep: Path | None) -> list[dict]:
     for name, n_runs, index in tqdm([one for one in wanted if one not in there], desc="fits", disable=None):
         kept.add(replicate(name, n_runs, index, size.tasks))
     return [one for one in kept.results if (one["source"], one["runs"], one["replicate"]) in wanted]
-
-
-def bootstrapped(results: list[dict], statistic) -> tuple[float, float, float]:
-    """A statistic of replicates, and the central 90% of it where replicates are drawn anew."""
-    rng = np.random.default_rng(0)
-    places = rng.integers(len(results), size=(RESAMPLES if len(results) > 1 else 1, len(results)))
-    drawn = [statistic([results[i] for i in row]) for row in places]
-    return statistic(results), *np.quantile(drawn, (0.05, 0.95))
 
 
 def regrets(results: list[dict], price: str, rule: str) -> np.ndarray:

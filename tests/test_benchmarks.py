@@ -23,17 +23,9 @@ def smoke(name, tmp_path, *more):
 
 
 # These fit or fine-tune what other tests do too; some of them read the data folder.
-SLOW = (
-    "decisions.py",
-    "finetuning.py",
-    "forecast.py",
-    "inference.py",
-    "laws.py",
-    "prior_transfer.py",
-    "sbc.py",
-    "updates.py",
-)
-WITH_DATA = ("finetuning.py", "forecast.py", "laws.py")
+SLOW = ("decisions.py", "decisions_recorded.py", "finetuning.py", "forecast.py", "inference.py", "laws.py", "sbc.py",
+        "sequential.py", "updates.py")  # fmt: skip
+WITH_DATA = ("decisions_recorded.py", "finetuning.py", "forecast.py", "laws.py")
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ("coverage.py", *SLOW)])

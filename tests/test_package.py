@@ -37,7 +37,7 @@ LAYERS = (
     "report",
     "integrations",
 )
-COMMAND_LINE = ("_programs", "_terminal", "_console", "_arguments", "_prior_commands", "cli")
+COMMAND_LINE = ("_programs", "_terminal", "_console", "_arguments", "_planning_commands", "_prior_commands", "cli")
 
 
 def _imported(tree, file):

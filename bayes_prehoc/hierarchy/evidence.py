@@ -30,7 +30,7 @@ from scipy.stats import norm
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.leaps import NoiseProposal
 from bayes_prehoc.hierarchy.mixture import draw, log_density, mixture_of_draws
-from bayes_prehoc.hierarchy.placing import quadrature_errors
+from bayes_prehoc.hierarchy.precision import quadrature_errors
 from bayes_prehoc.hierarchy.target import Arguments
 
 __all__ = ["Evidence", "bridge", "evidence_at"]

@@ -23,11 +23,11 @@ from bayes_prehoc.hierarchy.posterior import Posterior
 from bayes_prehoc.risk.estimates import LeftOut, RiskEstimates, TaskEstimates
 from bayes_prehoc.runs.trajectories import SetAside
 
-__all__ = ["SCHEMA_VERSION", "load_posterior", "save_posterior"]
+__all__ = ["EARLIEST_VERSION", "SCHEMA_VERSION", "load_posterior", "save_posterior"]
 
 SCHEMA_VERSION = 6
-"""Version 5 knows of no cards. Draws of earlier ones are of another likelihood."""
-OLDEST = 5
+EARLIEST_VERSION = 5
+"""Draws of earlier versions are of another likelihood; version 5 knows of no cards, nor how many continuations there were."""
 FORMAT = "bayes_prehoc posterior"
 GROUPS = ("posterior", "sample_stats", "observed_data")
 GROUPS_OF_FITS = ("log_likelihood", "log_prior")
@@ -110,7 +110,7 @@ def load_posterior(path) -> Posterior:
             str(path),
             "Update bayes-prehoc to read it.",
         )
-    if version < OLDEST:
+    if version < EARLIEST_VERSION:
         raise InputError(
             f"holds draws of an earlier model (schema version {version})", str(path), "Fit the same runs again."
         )

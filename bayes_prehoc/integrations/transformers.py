@@ -22,6 +22,8 @@ __all__ = ["WatchCallback"]
 
 COUNTED = {"step": ("global_step", "step"), "epoch": ("epoch", "epoch")}
 """Depth units that a trainer counts, with their names in its state and in its log history."""
+EVALUATED = "eval_"
+"""Begins the names of what a trainer evaluated."""
 
 logger = logging.getLogger(__name__)
 
@@ -100,16 +102,17 @@ class WatchCallback(TrainerCallback, ExportableState):
         return float(getattr(state, COUNTED[self.table.depth_unit][0]) or 0.0)
 
     def _seen(self, state) -> dict[float, dict[str, float]]:
-        """Evaluations in the trainer's log history, by depth."""
+        """Evaluations in the trainer's log history, by depth; the loss that it trains on is there too, as "loss"."""
         at = COUNTED[self.table.depth_unit][1]
-        seen = {float(entry[at]): self._values(entry) for entry in state.log_history if at in entry}
+        evaluations = [entry for entry in state.log_history if any(key.startswith(EVALUATED) for key in entry)]
+        seen = {float(entry[at]): self._values(entry) for entry in evaluations if at in entry}
         return {depth: values for depth, values in seen.items() if values}
 
     def _values(self, metrics) -> dict[str, float]:
         """Those of the table's metrics that are there, by the table's names."""
         found = {}
         for metric in self.table.predictor.metrics:
-            key = next((name for name in (f"eval_{metric}", metric) if name in metrics), None)
+            key = next((name for name in (EVALUATED + metric, metric) if name in metrics), None)
             if key is not None:
                 found[metric] = float(metrics[key])
         return found

@@ -149,8 +149,6 @@ def _stopped(curve, estimates, known, arguments):
         "c_star_at_min": found.at_min,
         "c_star_at_max": found.at_max,
         "best_depth": found.best_depth,
-        "best_depth_regret": found.actions["best_depth"].regret,
-        "value_of_information": found.actions["best_depth"].regret.expected,
         "actions": found.actions,
         "gain": Interval.of(found.gain),
         "p_gain": float(np.mean(found.gain > 0)),

@@ -16,7 +16,7 @@ from bayes_prehoc.errors import InputError
 from bayes_prehoc.planning.arguments import Arguments
 from bayes_prehoc.planning.costs import Cost
 from bayes_prehoc.planning.regimes import REGIMES, Boundaries, Flip
-from bayes_prehoc.planning.stopping import Action, Regret
+from bayes_prehoc.planning.stopping import Action
 from bayes_prehoc.runs.trajectories import SetAside
 
 __all__ = ["Frontier", "Interval", "Plan", "RiskBand", "TaskPlan", "plain"]
@@ -109,13 +109,10 @@ class TaskPlan:
         Optimal depth, clipped to [c_min, c_T]; `c_star_at_min` and `c_star_at_max` are the posterior mass at the ends.
     best_depth : float or None
         Minimises posterior expected risk plus cost.
-    best_depth_regret : Regret or None
-        Of `best_depth` against each draw's own optimum, in the cost's unit. Its expected value is the expected value of
-        perfect information, what knowing the curve would save (`value_of_information`).
     actions : dict of Action or None
-        "best_depth" and what one might do instead, each with its depth and its regret: "plug_in" (c* of the curve at
-        the posterior medians), "no_probe", "fixed_fraction" (a tenth of the horizon), "hundred_steps" (where depth is
-        counted in steps), "full_run"; see `planning.stopping.Stopping`.
+        "best_depth" and what one might do instead, each with its depth and its regret against each draw's own optimum,
+        in the cost's unit: "plug_in" (c* of the curve at the posterior medians), "no_probe", "fixed_fraction" (a tenth
+        of the horizon), "hundred_steps" (where depth is counted in steps), "full_run"; see `planning.stopping`.
     frontier : Frontier or None
         Risk against cost.
     gain : Interval or None
@@ -166,8 +163,6 @@ class TaskPlan:
     c_star_at_min: float | None = None
     c_star_at_max: float | None = None
     best_depth: float | None = None
-    best_depth_regret: Regret | None = None
-    value_of_information: float | None = None
     actions: dict[str, Action] | None = None
     frontier: Frontier | None = None
     gain: Interval | None = None
@@ -177,6 +172,11 @@ class TaskPlan:
     curve: RiskBand | None = None
     curve_without_noise: RiskBand | None = None
     cloud: dict[str, np.ndarray] | None = None
+
+    @property
+    def value_of_information(self) -> float | None:
+        """What knowing the curve would save, in the cost's unit: the expected regret of the best depth."""
+        return None if self.actions is None else self.actions["best_depth"].regret.expected
 
     @property
     def answered(self) -> bool:

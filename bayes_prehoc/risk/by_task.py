@@ -136,6 +136,7 @@ def _branching_of(task, table):
         n_runs=runs,
         left_out=table.left_out,
         flags=flags,
+        branches=table.outcomes.shape[2],
     )
     return _in_the_regular_phase(estimates)
 

@@ -72,6 +72,8 @@ class TaskEstimates:
         Tasks of one family resemble each other beyond what all tasks do.
     descriptors : dict of float by name
         Static descriptors X_s: what is known of the task before a run.
+    branches : int or None
+        Continuations of a run at each depth; None but for `branching`.
     """
 
     task: str
@@ -98,6 +100,7 @@ class TaskEstimates:
     hashes: tuple[str, ...] = ()
     family: str | None = None
     descriptors: dict[str, float] = dataclasses.field(default_factory=dict)
+    branches: int | None = None
 
     @property
     def c_min(self) -> float:

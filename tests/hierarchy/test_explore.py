@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayes_prehoc.hierarchy.explore import LEAST_COUNTING, _flattened, find_modes, population, wide_mixture
+from bayes_prehoc.hierarchy.explore import LEAST_COUNTING, find_modes, flattened, population, wide_mixture
 
 SIZE, SHARE, APART = 6, 0.3, 8.0
 
@@ -101,15 +101,15 @@ def test_densities_that_are_not_finite_are_none():
     assert nowhere.weight == pytest.approx(0.01)
 
 
-def test_flattened_weights_let_enough_draws_count():
+def testflattened_weights_let_enough_draws_count():
     log_weight = 20.0 * np.random.default_rng(0).normal(size=500)
     log_weight[:50] = -np.inf
     least = LEAST_COUNTING * 500
-    weight = _flattened(log_weight, least)
+    weight = flattened(log_weight, least)
     assert 1 / np.sum(weight**2) == pytest.approx(least, rel=1e-3) and np.all(weight[:50] == 0.0)
     finite = weight > 0
     slope = np.polyfit(log_weight[finite], np.log(weight[finite]), 1)[0]
     beside = np.log(weight[finite]) - slope * log_weight[finite]
     np.testing.assert_allclose(beside, beside[0])
     even = 0.1 * log_weight[50:] / 20.0
-    np.testing.assert_allclose(_flattened(even, least), np.exp(even) / np.exp(even).sum())
+    np.testing.assert_allclose(flattened(even, least), np.exp(even) / np.exp(even).sum())

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from bayes_prehoc import InputError, load_posterior
-from bayes_prehoc.hierarchy.files import OLDEST, SCHEMA_VERSION
+from bayes_prehoc.hierarchy.files import EARLIEST_VERSION, SCHEMA_VERSION
 from bayes_prehoc.risk import LeftOut
 
 
@@ -40,7 +40,8 @@ def test_round_trip(fitted, saved):
 def test_what_only_some_proxies_have_is_kept(fitted, tmp_path):
     first, *rest = fitted[0].estimates
     count, left_out = len(first.depths), (LeftOut(1.0, "rises", 0.1, 30.0), LeftOut(2.0, "no value"))
-    full = dataclasses.replace(first, bias=np.full(count, 0.2), correlation=np.eye(count), left_out=left_out)
+    parts = {"bias": np.full(count, 0.2), "correlation": np.eye(count), "left_out": left_out, "branches": 4}
+    full = dataclasses.replace(first, **parts)
     estimates = dataclasses.replace(fitted[0].estimates, tasks=(full, *rest))
     dataclasses.replace(fitted[0], estimates=estimates).save(tmp_path / "post.nc")
     read = load_posterior(tmp_path / "post.nc").estimates
@@ -48,6 +49,7 @@ def test_what_only_some_proxies_have_is_kept(fitted, tmp_path):
     np.testing.assert_array_equal(read.tasks[0].correlation, full.correlation)
     assert read.tasks[1].bias is None and read.tasks[1].correlation is None
     assert read.tasks[0].left_out == left_out
+    assert read.tasks[0].branches == 4 and read.tasks[1].branches is None
 
 
 def test_the_file_can_be_replaced_while_its_posterior_lives(saved):
@@ -101,7 +103,15 @@ def test_newer_schemas_and_damaged_documents(saved, tmp_path):
         tree.attrs["schema_version"] = SCHEMA_VERSION + 1
 
     def older(tree):
-        tree.attrs["schema_version"] = OLDEST - 1
+        tree.attrs["schema_version"] = EARLIEST_VERSION - 1
+
+    def without_branches(tree):
+        tree.attrs["schema_version"] = EARLIEST_VERSION
+        document = json.loads(tree["bayes_prehoc/document"].values.astype(np.uint8).tobytes())
+        for task in document["estimates"]["tasks"]:
+            del task["branches"]
+        content = np.frombuffer(json.dumps(document).encode(), np.uint8)
+        tree["bayes_prehoc"] = xr.DataTree(xr.Dataset({"document": ("byte", content)}))
 
     def damaged(tree):
         content = np.frombuffer(json.dumps({"gate": []}).encode(), np.uint8)
@@ -113,3 +123,4 @@ def test_newer_schemas_and_damaged_documents(saved, tmp_path):
         load_posterior(rewritten(older))
     with pytest.raises(InputError, match="damaged"):
         load_posterior(rewritten(damaged))
+    assert [task.branches for task in load_posterior(rewritten(without_branches)).estimates] == [None] * 3

@@ -110,6 +110,16 @@ def test_an_evaluation_of_something_else_is_not_used_and_said(in_steps, caplog):
     assert callback.decisions[-1]["action"] == "stop" and control.should_training_stop
 
 
+def test_the_loss_that_is_trained_on_is_no_evaluation(in_steps):
+    loss = dataclasses.replace(in_steps.predictor, metrics=("loss",))
+    callback = WatchCallback(dataclasses.replace(in_steps, metric="loss", predictor=loss))
+    first, second, *_ = (int(depth) for depth in callback.table.depths)
+    history = [{"step": first, "loss": 5.0, "learning_rate": 0.1}, {"step": second, "eval_loss": 0.85}]
+    callback.on_train_begin(NEVER, TrainerState(global_step=second, log_history=history), TrainerControl())
+    assert callback.decisions[-1]["depth"] == second
+    assert callback.decisions[-1] == callback.table.decide({second: {"loss": 0.85}}).to_dict()
+
+
 def test_diverged_runs_are_stopped(in_steps):
     callback, control = WatchCallback(in_steps), TrainerControl()
     callback.on_evaluate(NEVER, TrainerState(global_step=10), control, metrics={"eval_score": float("inf")})

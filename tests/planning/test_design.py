@@ -7,8 +7,8 @@ import pytest
 from scipy import special, stats
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.planning import draws
-from bayes_prehoc.planning.costs import LinearCost
+from bayes_prehoc.planning import design, draws
+from bayes_prehoc.planning.costs import LinearCost, TableCost
 from bayes_prehoc.planning.design import GRID, next_probe
 from bayes_prehoc.risk.estimates import RiskEstimates
 
@@ -117,9 +117,8 @@ def test_a_campaign_probes_what_is_unknown_and_stops_when_it_is_known(make, post
     assert found.task == "unknown" and found.value > 1.645 * found.value_se > 0.0 and found.proxy == proxy
     assert found.seeds in (1, 2, 4, 8, 16, 32) and found.depth_unit == "step"
     assert found.cost == pytest.approx(found.seeds * found.depth * 1e-3)
-    assert found.table["depth"].nunique() == (1 if proxy == "conditional" else 4)
-    if proxy == "conditional":
-        assert found.depth == 1000.0
+    # Runs of a spread end together, where the old ones do or further on.
+    assert found.table["depth"].unique().tolist() == ([1000.0] if proxy == "conditional" else [800.0, 1000.0])
     for part in (f"{found.seeds} more seeds of unknown", "2000 future runs", "Monte Carlo se", "full run", proxy):
         assert part in found.reason
     # Of what is known nothing is worth its cost, and of the rest nothing is for few runs to come.
@@ -157,6 +156,100 @@ def test_impossible_arguments_say_what_to_do(make, posterior_of, laboratory):
         next_probe(posterior, seed=-1)
     with pytest.raises(InputError, match="gamma"):
         next_probe(posterior, gamma=0.0)
+    with pytest.raises(InputError, match="batch: it is 0"):
+        next_probe(posterior, batch=0)
     branching = _estimates(make, "branching")
-    with pytest.raises(InputError, match="what continuations cost"):
+    with pytest.raises(InputError, match="task 'a' do not say how many continuations .* fit again"):
         next_probe(posterior_of(branching, level=-8.0, **_latents()))
+
+
+def test_seeds_of_branching_pay_for_their_continuations_and_tell_of_the_depths_they_are_forked_at(make, posterior_of):
+    estimates = _estimates(make, "branching", branches=3)
+    level = np.log(4e-4) + np.random.default_rng(0).normal(size=(600, 1))
+    posterior = posterior_of(estimates, level=level, draws=600, **_latents())
+    options = {"cost": LinearCost(1e-3, fixed=0.5), "gamma": 2e3, "future_runs": 10**6}
+    table = next_probe(posterior, **options, seeds=(4,)).table.set_index("depth")
+    # A whole run, and three continuations from each depth on; what it takes to set up a run is paid once.
+    assert table.index.tolist() == [50.0, 200.0, 800.0]
+    paid = 4 * (1.5 + 3 * np.cumsum([0.95, 0.8, 0.2]))
+    np.testing.assert_allclose(table["cost"], paid)
+    # As many seeds of complete runs would tell the same of every depth, for less.
+    complete = dataclasses.replace(estimates["a"], proxy="conditional", branches=None)
+    beside = posterior_of(RiskEstimates("conditional", (complete,)), level=level, draws=600, **_latents())
+    (same,) = next_probe(beside, **options, seeds=(4,)).table.itertuples()
+    assert table.loc[800.0, "gain"] == pytest.approx(same.gain) and same.cost == pytest.approx(4 * 1.5)
+    # Forks at fewer depths tell less.
+    slack = 3.0 * table["gain_se"]
+    assert table.loc[50.0, "gain"] < table.loc[200.0, "gain"] + slack[50.0]
+    assert table.loc[50.0, "gain"] < table.loc[800.0, "gain"] - slack[50.0]
+
+
+def test_runs_of_a_spread_go_on_together(make, posterior_of):
+    estimates = _estimates(make, "run_to_run", depths=(25.0, 50.0, 100.0))
+    level = np.log(4e-4) + np.random.default_rng(0).normal(size=(600, 1))
+    rate = special.logit(np.random.default_rng(1).uniform(0.1, 0.5, (600, 1)))
+    posterior = posterior_of(estimates, level=level, share=-2.0, rate=rate, draws=600, drift=1e-3)
+    table = next_probe(posterior, cost=COST, gamma=2e3, future_runs=10**6, seeds=(1, 5)).table
+    ends = 100.0 * 10.0 ** (np.arange(4) / 3)
+    np.testing.assert_allclose(table["depth"].unique(), ends)
+    # The twenty that there are go on, and one or five more.
+    paid = [n * c + 20 * (c - 100.0) for c in ends for n in (1, 5)]
+    np.testing.assert_allclose(table["cost"], 1e-3 * np.array(paid))
+    # Depths that nobody has seen tell how the spread goes on, more than as many seeds at the old ones.
+    told = table.query("seeds == 5").set_index("depth")
+    first, last = told.iloc[0], told.iloc[-1]
+    assert last["gain"] - 2.0 * last["gain_se"] > first["gain"] > 4.0 * first["gain_se"]
+
+
+def test_a_task_that_nobody_has_probed_has_no_probe_that_could_be_valued(make, posterior_of):
+    known, nothing = _estimates(make)["a"], np.zeros(0)
+    unseen = dataclasses.replace(known, task="b", depths=nothing, risk=nothing, nu=nothing, n_runs=0)
+    level = np.log(4e-4) + np.random.default_rng(0).normal(size=(600, 1))
+    posterior = posterior_of(RiskEstimates("conditional", (unseen, known)), level=level, draws=600, **_latents())
+    found = next_probe(posterior, cost=COST, gamma=5e3, future_runs=10**5, seeds=(4,))
+    assert found.task == "a" and found.table["task"].tolist() == ["a"]
+
+
+def test_a_probe_that_costs_nothing_comes_first(make, posterior_of):
+    estimates = _estimates(make, "run_to_run", depths=(25.0, 50.0, 100.0))
+    level = np.log(4e-4) + np.random.default_rng(0).normal(size=(600, 1))
+    posterior = posterior_of(estimates, level=level, share=-2.0, rate=0.0, draws=600, drift=1e-3)
+    free = TableCost((0.0, 100.0, 1000.0), (0.0, 0.0, 1.0))
+    found = next_probe(posterior, cost=free, gamma=2e3, future_runs=10**6, seeds=(5,))
+    assert (found.depth, found.cost) == (100.0, 0.0) and found.batch["value_per_cost"].tolist() == [np.inf]
+
+
+def _many(make, posterior_of, tasks):
+    """Tasks that differ in how uncertain they are."""
+    one = _estimates(make)["a"]
+    estimates = RiskEstimates("conditional", tuple(dataclasses.replace(one, task=f"t{i}") for i in range(tasks)))
+    width = np.linspace(0.05, 1.0, tasks)[np.random.default_rng(2).permutation(tasks)]
+    level = np.log(4e-4) + width * np.random.default_rng(0).normal(size=(300, tasks))
+    return posterior_of(estimates, level=level, draws=300, **_latents())
+
+
+def test_tasks_that_cannot_hold_the_best_probe_are_not_simulated(make, posterior_of):
+    posterior = _many(make, posterior_of, 12)
+    options = {"cost": COST, "gamma": 5e3, "future_runs": 10**5, "seeds": (4,)}
+    one, all_of_them = (next_probe(posterior, **options, batch=batch) for batch in (1, 12))
+    valued = one.table["gain"].notna()
+    assert 1 <= valued.sum() < 12 and all_of_them.table["gain"].notna().all()
+    assert one.table.loc[valued, "gain"].equals(all_of_them.table.loc[valued, "gain"])
+    best = all_of_them.batch.iloc[0]
+    assert (one.task, one.value) == (best["task"], best["value"]) and len(one.batch) == 1
+    # One probe a task, the best first, and no other.
+    assert all_of_them.batch["task"].is_unique and all_of_them.batch["value_per_cost"].is_monotonic_decreasing
+    three = next_probe(posterior, **options, batch=3).batch
+    assert three["task"].tolist() == all_of_them.batch["task"].head(3).tolist()
+    worth = all_of_them.table.query("value > 1.645 * gain_se")
+    assert set(all_of_them.batch["task"]) == set(worth["task"])
+
+
+def test_of_very_many_tasks_the_most_promising_are_valued_and_it_says_so(make, posterior_of, monkeypatch):
+    monkeypatch.setattr(design, "MOST_VALUED", 1)
+    posterior = _many(make, posterior_of, 12)
+    options = {"cost": COST, "gamma": 5e3, "future_runs": 10**5, "seeds": (4,)}
+    found = next_probe(posterior, **options, batch=2)
+    assert found.table["gain"].notna().sum() == 3 and "of 12 tasks the 3 that promise most were valued" in found.reason
+    told = found.table.set_index("task")
+    assert told.loc[told["gain"].notna(), "perfect"].min() >= told.loc[told["gain"].isna(), "perfect"].max()

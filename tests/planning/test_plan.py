@@ -159,7 +159,7 @@ def test_the_unit_of_the_cost_changes_no_depth(make):
     posterior = make.posterior({"a": make.curve(100, 0.4)})
     default, hours = plan(posterior)["a"], plan(posterior, cost=LinearCost(0.03, 7.0, "GPU hour"))["a"]
     assert hours.best_depth == pytest.approx(default.best_depth, rel=1e-9)
-    assert hours.best_depth_regret.expected == pytest.approx(30 * default.best_depth_regret.expected, rel=1e-6)
+    assert hours.value_of_information == pytest.approx(30 * default.value_of_information, rel=1e-6)
 
 
 def test_each_task_has_a_cost_of_its_own_where_that_is_stated(make):
@@ -334,7 +334,7 @@ def test_document_is_strict_and_complete(make):
     assert task["task"] == "a" and set(task["regimes"]) == set(REGIMES)
     for name in ("L_int", "alpha", "c_star", "rmse_cheap", "gain"):
         assert set(task[name]) == {"median", "lower", "upper"}
-    assert set(task["best_depth_regret"]) == {"expected", "cvar"}
+    assert set(task["actions"]["best_depth"]["regret"]) == {"expected", "cvar"}
     assert len(task["points"]) == 4 and len(task["curve"]["depths"]) == 60 and "cloud" not in task
     assert task["cost"] == {
         "form": "linear",

@@ -269,7 +269,6 @@ def test_a_figure_that_an_odd_task_lacks_is_withheld(eight):
         c_star_at_min=None,
         c_star_at_max=None,
         best_depth=None,
-        best_depth_regret=None,
         actions=None,
         frontier=None,
         gain=None,

@@ -95,7 +95,8 @@ def test_branching_is_the_variance_among_continuations(make_task):
     np.testing.assert_allclose(got.risk, task.forked.var(axis=2, ddof=1).mean(axis=0), rtol=1e-12)
     assert got.outcome_mean == pytest.approx(task.outcome.mean()) and not got.outcome_stands_in
     assert not got.has_noise and _says(got, "what the noise of the outcome set adds is in these estimates")
-    assert not _says(got, "forked runs") and got.hashes == task.run_hashes()
+    assert not _says(got, "forked runs") and got.hashes == task.run_hashes() and got.branches == 3
+    assert estimate_risk(_set(task), proxy="run_to_run")["a"].branches is None
     assert _says(estimate_risk(_set(task.taken(range(9))), proxy="branching")["a"], "9 forked runs")
 
 

@@ -5,11 +5,7 @@ Torch is in an environment of its own, of an older Python and without JAX: the t
 exclusive or, where a part of the seeds ends in a poor minimum.
 """
 
-import csv
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +17,6 @@ from transformers import Trainer, TrainingArguments, set_seed  # noqa: E402
 
 from bayes_prehoc.integrations import WatchCallback  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
 STEPS, EVERY, SEEDS, FRESH = 96, 8, 64, 24
 THRESHOLD, WORTH = 0.9, 1.7
 # Threads of so small a network only wait for each other.
@@ -93,21 +88,10 @@ def _run_whole(seed, folder):
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
+def table(table_of, tmp_path_factory):
     """A file with the table that 64 seeds give."""
-    other = os.environ.get("BAYES_PREHOC_PYTHON")
-    if not other:
-        pytest.skip("BAYES_PREHOC_PYTHON names no interpreter that has the package's dependencies")
     folder = tmp_path_factory.mktemp("runs")
-    with open(folder / "runs.csv", "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("task", "seed", "step", "metric", "value"))
-        for seed in range(SEEDS):
-            rows.writerows(("xor", seed, step, "accuracy", v) for step, v in _run_whole(seed, folder).items())
-    command = [other, HERE / "make_table.py", folder / "runs.csv", str(THRESHOLD), str(WORTH), folder / "table.json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE.parent.parent)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "table.json"
+    return table_of([_run_whole(seed, folder) for seed in range(SEEDS)], "accuracy", THRESHOLD, WORTH, folder)
 
 
 def test_runs_are_watched_where_it_pays_and_ended_where_not(table, tmp_path):
