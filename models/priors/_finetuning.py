@@ -26,7 +26,7 @@ __all__ = ["Size", "specs"]
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 64
 """Tokens of a text, or of a pair of them."""
-LONGEST_ANSWER = 192
+LONGEST_ANSWER = 128
 """Tokens of a prompt with its answer."""
 SENTENCES = ("SST-2", "CoLA")
 """Data sets of which LoRA affords more steps, since their texts are short."""
@@ -80,8 +80,8 @@ def specs(size: Size, data: Path, scratch: Path) -> list[bp.ProbeSpec]:
     answers = [
         bp.ProbeSpec(
             name=name, family="full", data=texts, backbone=decoder, metric="loss", schedule="linear",
-            train_size=min(size.train, 400), probe_size=size.probe, outcome_size=size.outcome, steps=size.full,
-            batch_size=8, learning_rate=3e-3, n_depths=8,
+            train_size=min(size.train, 400), probe_size=size.probe // 2, outcome_size=size.outcome // 2,
+            steps=size.full, batch_size=4, learning_rate=3e-3, n_depths=8,
         )
         for name, texts in _answered(data / "tasks").items()
     ]  # fmt: skip

@@ -69,7 +69,7 @@ SIZES = {
         ("SST-2 head", "AG News noisy head", "MBPP"), ("DeepOBS",), 0,
     ),
     "full": Size(
-        64, None, 64, finetuning.Size(1000, 64, 200, 320, 48, 32, 60), None, ("MLPerf BERT", "MLPerf LoRA", "DeepOBS"),
+        64, None, 64, finetuning.Size(1000, 64, 200, 320, 48, 32, 40), None, ("MLPerf BERT", "MLPerf LoRA", "DeepOBS"),
         3,
     ),
 }  # fmt: skip
@@ -145,8 +145,8 @@ RECIPES = {
         "sentences, {size.finetuning.lora_long} on pairs and news). The loss of answers of GSM8K and MBPP with a Llama "
         "of 260 thousand parameters, trained whole (family full, {size.finetuning.full} steps). Up to "
         "{size.finetuning.train} examples to train on, {size.finetuning.probe} that trajectories are measured on, "
-        "up to {size.finetuning.outcome} for the outcome; texts of up to 64 tokens, answers with their prompts of up "
-        "to 192. Models are small and runs short.",
+        "up to {size.finetuning.outcome} for the outcome (half as many of answers); texts of up to 64 tokens, answers "
+        "with their prompts of up to 128. Models are small and runs short.",
         terms="SST-2, CoLA, MRPC and RTE: those of their sources, for research. NoisyAG-News: MIT, its texts, which "
         "are those of AG News, for non-commercial use. GSM8K: MIT. MBPP: CC-BY-4.0. all-MiniLM-L6-v2: Apache-2.0. "
         "stories260K: MIT, as others quote its model card. The card holds no text and no weight.",
