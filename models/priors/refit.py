@@ -44,12 +44,15 @@ from bayes_prehoc.runs.trajectories import Trajectories  # noqa: E402
 __all__ = ["RECIPES", "SIZES", "Recipe", "Size", "left_out", "plain", "refit"]
 
 LICENCE = "Apache-2.0"
+NAMED = 30
+"""Tasks that a card names; of more it says how they were chosen."""
 RELIABLE = 0.7
 """Pareto shape of a task's importance weights above which its score is not to be trusted."""
 
 
 class Size(NamedTuple):
-    """Seeds and tasks of the suite, seeds and sizes of fine-tuning with its tasks, and sources of recorded runs.
+    """Seeds and tasks of the suite, seeds and sizes of fine-tuning with its tasks, sources of recorded runs, curves of
+    each learner of LCDB, and how many tasks of a family there are at most.
 
     None: all tasks.
     """
@@ -61,16 +64,17 @@ class Size(NamedTuple):
     finetuning_tasks: tuple[str, ...] | None
     recorded: tuple[str, ...]
     per_learner: int
+    of_family: int
 
 
 SIZES = {
     "smoke": Size(
         20, ("wine", "wine-noisy", "cancer"), 20, finetuning.Size(64, 16, 24, 40, 4, 4, 6),
-        ("SST-2 head", "AG News noisy head", "MBPP"), ("DeepOBS",), 0,
+        ("SST-2 head", "AG News noisy head", "MBPP"), ("DeepOBS",), 0, 12,
     ),
     "full": Size(
         64, None, 64, finetuning.Size(1000, 64, 200, 320, 48, 32, 40), None, ("MLPerf BERT", "MLPerf LoRA", "DeepOBS"),
-        3,
+        1, 12,
     ),
 }  # fmt: skip
 
@@ -157,12 +161,13 @@ RECIPES = {
     "public-runs": Recipe(
         public_runs,
         "run_to_run",
-        about="Runs that others recorded: BERT-large trained on to a masked-language-model accuracy and Llama-2-70B "
-        "fine-tuned by LoRA to a loss, from MLPerf Training (families mlperf-bert, mlperf-lora), the test loss of "
-        "DeepOBS's baselines (deepobs), and learning curves of LCDB (lcdb), {size.per_learner} of each learner of "
-        f"scikit-learn, chosen at random (seed 0) among those with {FEWEST_DEPTHS} sizes of the training set or more "
-        f"that {FEWEST_REPEATS} repeats reach. Most are no fine-tuning. What is described is the spread between runs, "
-        "not the risk that remains. Runs of MLPerf end at their target.",
+        about="Runs that others recorded, up to {size.of_family} tasks of each source, chosen at random (seed 0) among "
+        "those that can be used: BERT-large trained on to a masked-language-model accuracy and Llama-2-70B fine-tuned "
+        "by LoRA to a loss, from MLPerf Training (families mlperf-bert, mlperf-lora), the test loss of DeepOBS's "
+        "baselines (deepobs), and learning curves of LCDB (lcdb; to choose from {size.per_learner} of each learner of "
+        f"scikit-learn, at random among those with {FEWEST_DEPTHS} sizes of the training set or more that "
+        f"{FEWEST_REPEATS} repeats reach). Most are no fine-tuning. What is described is the spread between runs, not "
+        "the risk that remains. Runs of MLPerf end at their target.",
         terms="MLPerf Training results v2.0 to v5.0: Apache-2.0, tabulated anew and not verified by MLCommons (the "
         "snapshot of v4.1 carries no licence file). DeepOBS baselines: MIT. LCDB: MIT, on data sets of OpenML.",
         sources="MLPerf Training (Mattson et al. 2020), DeepOBS (Schneider, Balles and Hennig 2019), LCDB (Mohr et al. "
@@ -174,10 +179,11 @@ RECIPES = {
 def refit(name: str, size: Size, out: Path, keep: Path, without: tuple[str, ...] = ()) -> PriorCard | None:
     """Fit a card and write it; None where the fit did not converge."""
     recipe, start = RECIPES[name], time.monotonic()
-    estimates = bp.estimate_risk(recipe.runs(size, keep, without), proxy=recipe.proxy)
-    _say(f"{name}: {len(estimates)} tasks, proxy {estimates.proxy}")
-    for task in estimates.set_aside:
+    every = bp.estimate_risk(recipe.runs(size, keep, without), proxy=recipe.proxy)
+    for task in every.set_aside:
         _say(f"  set aside: {task.task}: {task.reason}")
+    estimates = balanced(every, size.of_family)
+    _say(f"{name}: {len(estimates)} tasks of {len(every)} that can be used, proxy {estimates.proxy}")
     posterior = _fitted(plain(estimates), keep / f"{name}.nc")
     for check in posterior.gate:
         state = "passed" if check.passed else "FAILED"
@@ -189,7 +195,6 @@ def refit(name: str, size: Size, out: Path, keep: Path, without: tuple[str, ...]
     for figure in figures:
         _say(f"  {figure.name}: {figure.value:.3f} {figure.unit}")
     families = sorted({task.family for task in estimates if task.family is not None})
-    tasks = ", ".join(task.task for task in estimates)
     less = f" Without {', '.join(without)}." if without else ""
     command = f"python models/priors/refit.py {name}"
     card = card_of(
@@ -200,7 +205,6 @@ def refit(name: str, size: Size, out: Path, keep: Path, without: tuple[str, ...]
                 recipe.about.format(size=size) + less,
                 f"Terms of the data: {recipe.terms}",
                 f"Made by: {command}, on {machine()}.",
-                *([f"Tasks: {tasks}."] if len(estimates) <= NAMED else []),
             )
         ),
         licence=LICENCE,
@@ -208,6 +212,7 @@ def refit(name: str, size: Size, out: Path, keep: Path, without: tuple[str, ...]
             line for line in (f"bayes-prehoc {bp.__version__}, prior card {name}.", recipe.sources) if line
         ),
         families=families,
+        task_names=len(estimates) <= NAMED,
         calibration=figures,
     )
     card.save(out / name)
@@ -216,8 +221,13 @@ def refit(name: str, size: Size, out: Path, keep: Path, without: tuple[str, ...]
     return card
 
 
-NAMED = 30
-"""Tasks that a description names."""
+def balanced(estimates: RiskEstimates, most: int, seed: int = 0) -> RiskEstimates:
+    """At most so many tasks of each family, chosen at random, so that none outweighs the others."""
+    rng, kept = np.random.default_rng(seed), set()
+    for family in sorted({str(task.family) for task in estimates}):
+        own = [task.task for task in estimates if str(task.family) == family]
+        kept |= set(rng.choice(own, size=min(most, len(own)), replace=False).tolist())
+    return dataclasses.replace(estimates, tasks=tuple(task for task in estimates if task.task in kept))
 
 
 def plain(estimates: RiskEstimates) -> RiskEstimates:
@@ -230,24 +240,27 @@ def plain(estimates: RiskEstimates) -> RiskEstimates:
 
 
 def left_out(posterior: bp.Posterior) -> tuple[Calibration, ...]:
-    """Expected log density of the estimates of a task, given the others, by Pareto-smoothed importance sampling."""
+    """Scores of leaving out one task at a time, by Pareto-smoothed importance sampling."""
     with warnings.catch_warnings():
         # What is unreliable is counted.
         warnings.simplefilter("ignore")
         found = arviz_stats.loo(posterior.draws, var_name="estimates", pointwise=True)
     tasks, shapes = len(posterior.tasks), np.asarray(found.pareto_k)
-    depths = sum(len(task.depths) for task in posterior.estimates)
-    error = f"standard error {float(found.se) / tasks:.3f}"
+    depths = sum(len(task.depths) for task in posterior.estimates) / tasks
+    error = f"standard error {float(found.se) / tasks:.3f} over {tasks} tasks"
+    # A shape that is no number is not to be trusted either.
+    above = int((~(shapes <= RELIABLE)).sum())
     return (
         Calibration(
-            "log density of a task's estimates given the other tasks",
+            "score of a task left out",
             float(found.elpd) / tasks,
-            f"nats per task, {error}, {tasks} tasks of {depths / tasks:.1f} depths",
+            f"nats per task, {error}; log density of its estimates, {depths:.1f} of them, in squared outcome scales",
         ),
-        Calibration("largest Pareto shape of a task left out", float(shapes.max()), "", f"at most {RELIABLE:g}",
-                    bool(shapes.max() <= RELIABLE)),
-        Calibration("tasks left out unreliably", float((shapes > RELIABLE).sum()), f"of {tasks} tasks"),
-    )  # fmt: skip
+        Calibration(
+            "largest Pareto shape of a score", float(np.nanmax(shapes)), "", f"at most {RELIABLE:g}", above == 0
+        ),
+        Calibration("scores not to be trusted", float(above), f"of {tasks}, by their Pareto shape"),
+    )
 
 
 def _fitted(estimates, path):

@@ -62,7 +62,7 @@ def test_a_card_says_what_is_behind_it(name):
     assert "Terms of the data: " in about.description
     assert f"python models/priors/refit.py {name}" in about.description
     score, shape, unreliable = load_card(name).calibration
-    assert re.search(rf"standard error \d+\.\d+, {about.tasks} tasks", score.unit) and np.isfinite(score.value)
+    assert re.search(rf"standard error \d+\.\d+ over {about.tasks} tasks", score.unit) and np.isfinite(score.value)
     assert shape.met == (unreliable.value == 0.0)
 
 
@@ -161,14 +161,19 @@ def test_what_is_no_archive_is_explained(tmp_path, refit):
         refit.lcdb_runs(tmp_path / "empty", 1)
 
 
+@pytest.fixture(scope="module")
+def runs():
+    """Six runs of each of three tasks, whose spread falls."""
+    rows = [(t, s, c, "loss", 1.0 + (s - 2.5) / c) for t in "abc" for s in range(6) for c in (1, 2, 4, 8)]
+    return bp.read_runs(pd.DataFrame(rows, columns=["task", "seed", "step", "metric", "value"]))
+
+
 @pytest.fixture
-def posterior(laboratory, posterior_of):
-    """Of the laboratory's task three times over, with log likelihoods of its tasks."""
+def posterior(runs, posterior_of):
+    """Function that makes a posterior of the three tasks with these log likelihoods (S, 3)."""
+    estimates = bp.estimate_risk(runs)
 
     def made(log_likelihood):
-        one = laboratory.runs.tasks[0]
-        tasks = tuple(dataclasses.replace(one, task=name, attributes={"family": "f"}) for name in "abc")
-        estimates = bp.estimate_risk(bp.Trajectories(tasks), proxy="conditional")
         found = posterior_of(estimates, level=-6.0, share=-1.0, rate=-0.5, draws=len(log_likelihood))
         sites = {name: found.draws["posterior"][name].values for name in found.draws["posterior"]}
         drawn = labelled(sites, {}, estimates, log_likelihood={"estimates": log_likelihood[None]})
@@ -187,26 +192,43 @@ def test_the_score_is_that_of_leaving_out_each_task(refit, posterior):
     assert float(re.search(r"standard error ([\d.]+)", score.unit)[1]) == pytest.approx(error, rel=0.02)
     assert shape.met and unreliable.value == 0.0
     wild = given.copy()
-    wild[:, 1] -= rng.pareto(0.7, size=4000)
+    wild[:, 1] -= rng.exponential(2.0, size=4000)
     _, shape, unreliable = refit.left_out(posterior(wild))
     assert not shape.met and unreliable.value == 1.0
 
 
-def test_a_card_is_of_no_family_and_no_descriptor(refit, laboratory):
-    task = dataclasses.replace(laboratory.runs.tasks[0], attributes={"family": "f", "descriptor.size": 3.0})
-    estimates = bp.estimate_risk(bp.Trajectories((task,)), proxy="conditional")
-    assert estimates.tasks[0].family == "f" and estimates.tasks[0].descriptors
+def of_family(task, name, family, **attributes):
+    """The task under another name."""
+    return dataclasses.replace(task, task=name, attributes={} if family is None else {"family": family} | attributes)
+
+
+def test_a_card_is_of_no_family_and_no_descriptor(refit, runs):
+    task = of_family(runs.tasks[0], "a", "f", **{"descriptor.size": 3.0})
+    estimates = bp.estimate_risk(bp.Trajectories((task,)))
+    assert estimates["a"].family == "f" and estimates["a"].descriptors
     (found,) = refit.plain(estimates)
     assert found.family is None and not found.descriptors
-    assert found.hashes == estimates.tasks[0].hashes and np.array_equal(found.risk, estimates.tasks[0].risk)
+    assert found.hashes == estimates["a"].hashes and np.array_equal(found.risk, estimates["a"].risk)
 
 
-def test_a_fit_that_did_not_converge_makes_no_card(refit, laboratory, tmp_path, monkeypatch, capsys):
-    recipe = refit.RECIPES["suite"]._replace(runs=lambda size, keep, without: laboratory.runs)
-    monkeypatch.setitem(refit.RECIPES, "suite", recipe)
-    failed = dataclasses.replace(laboratory.posterior(), gate=(Check("r_hat", False, 1.3, 1.01, "mu_share", ""),))
+def test_no_family_outweighs_the_others(refit, runs):
+    families = {f"a{number}": "many" for number in range(20)} | {"b0": "few", "b1": "few", "c": None}
+    tasks = tuple(of_family(runs.tasks[0], name, family) for name, family in families.items())
+    estimates = bp.estimate_risk(bp.Trajectories(tasks))
+    kept = [task.task for task in refit.balanced(estimates, 5)]
+    assert len(kept) == 8 and kept[5:] == ["b0", "b1", "c"] and kept[:5] == sorted(kept[:5], key=list(families).index)
+    assert kept == [task.task for task in refit.balanced(estimates, 5)]
+    assert kept != [task.task for task in refit.balanced(estimates, 5, seed=1)]
+    assert refit.balanced(estimates, 20).tasks == estimates.tasks
+
+
+def test_a_fit_that_did_not_converge_makes_no_card(refit, runs, posterior, tmp_path, monkeypatch, capsys):
+    recipe = refit.RECIPES["public-runs"]._replace(runs=lambda size, keep, without: runs)
+    monkeypatch.setitem(refit.RECIPES, "public-runs", recipe)
+    gate = (Check("r_hat", False, 1.3, 1.01, "mu_share", ""),)
+    failed = dataclasses.replace(posterior(np.zeros((4, 3))), gate=gate)
     monkeypatch.setattr(refit, "_fitted", lambda estimates, path: failed)
-    assert refit.refit("suite", refit.SIZES["smoke"], tmp_path, tmp_path) is None
+    assert refit.refit("public-runs", refit.SIZES["smoke"], tmp_path, tmp_path) is None
     assert not list(tmp_path.iterdir())
     said = capsys.readouterr().out
     assert "r_hat: 1.3, threshold 1.01, FAILED (mu_share)" in said and "no card is written" in said
