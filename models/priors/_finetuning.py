@@ -45,7 +45,7 @@ class Size(NamedTuple):
 
 
 def specs(size: Size, data: Path, scratch: Path) -> list[bp.ProbeSpec]:
-    """All tasks, those that cost least first.
+    """All tasks, LoRA last, since it costs most.
 
     Parameters
     ----------

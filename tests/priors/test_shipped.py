@@ -222,6 +222,12 @@ def test_no_family_outweighs_the_others(refit, runs):
     assert refit.balanced(estimates, 20).tasks == estimates.tasks
 
 
+def test_only_what_is_there_is_left_out(refit, tmp_path):
+    with pytest.raises(InputError, match="no task 'cancr'.*Tasks are cancer, wine, wine-noisy"):
+        refit.suite_runs(refit.SIZES["smoke"], tmp_path, ("cancr",))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_fit_that_did_not_converge_makes_no_card(refit, runs, posterior, tmp_path, monkeypatch, capsys):
     recipe = refit.RECIPES["public-runs"]._replace(runs=lambda size, keep, without: runs)
     monkeypatch.setitem(refit.RECIPES, "public-runs", recipe)
