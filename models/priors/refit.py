@@ -196,7 +196,7 @@ def refit(name: str, size: Size, out: Path, keep: Path, without: tuple[str, ...]
         _say(f"  {figure.name}: {figure.value:.3f} {figure.unit}")
     families = sorted({task.family for task in estimates if task.family is not None})
     less = f" Without {', '.join(without)}." if without else ""
-    command = f"python models/priors/refit.py {name}"
+    command = " ".join([f"python models/priors/refit.py {name}", *(f'--without "{task}"' for task in without)])
     card = card_of(
         posterior,
         name,
