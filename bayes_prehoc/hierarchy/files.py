@@ -27,7 +27,7 @@ __all__ = ["EARLIEST_VERSION", "SCHEMA_VERSION", "load_posterior", "save_posteri
 
 SCHEMA_VERSION = 6
 EARLIEST_VERSION = 5
-"""Draws of earlier versions are of another likelihood; version 5 knows of no cards, nor how many continuations there were."""
+"""Draws of earlier versions are of another likelihood; version 5 says nothing of cards and of continuations."""
 FORMAT = "bayes_prehoc posterior"
 GROUPS = ("posterior", "sample_stats", "observed_data")
 GROUPS_OF_FITS = ("log_likelihood", "log_prior")
