@@ -1,6 +1,7 @@
 """What every benchmark prints and writes: where it ran, and figures with their targets."""
 
 import json
+import math
 import os
 import platform
 from importlib.metadata import version
@@ -35,9 +36,10 @@ def print_figures(figures: list[Figure]) -> None:
 
 
 def write_figures(path: str | Path | None, figures: list[Figure]) -> None:
-    """Write figures as a JSON list, if a path is given."""
+    """Write figures as a JSON list, if a path is given; a value that is not finite is null, JSON has no other."""
     if path is not None:
-        Path(path).write_text(json.dumps([figure._asdict() for figure in figures], indent=1) + "\n")
+        rows = [figure._replace(value=figure.value if math.isfinite(figure.value) else None) for figure in figures]
+        Path(path).write_text(json.dumps([row._asdict() for row in rows], indent=1, allow_nan=False) + "\n")
 
 
 def _processor() -> str:

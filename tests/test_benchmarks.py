@@ -23,8 +23,8 @@ def smoke(name, tmp_path, *more):
 
 
 # These fit or fine-tune what other tests do too; some of them read the data folder.
-SLOW = ("decisions.py", "decisions_recorded.py", "finetuning.py", "forecast.py", "inference.py", "laws.py", "sbc.py",
-        "sequential.py", "updates.py")  # fmt: skip
+SLOW = ("decisions.py", "decisions_recorded.py", "finetuning.py", "forecast.py", "inference.py", "laws.py",
+        "prior_transfer.py", "sbc.py", "sequential.py", "updates.py")  # fmt: skip
 WITH_DATA = ("decisions_recorded.py", "finetuning.py", "forecast.py", "laws.py")
 
 
@@ -43,6 +43,7 @@ def test_slow_smoke(name, tmp_path, request):
     assert "cores" in smoke(name, tmp_path)
 
 
+@pytest.mark.slow
 def test_coverage_goes_on_where_it_stopped(tmp_path):
     """Replicates that the kept file holds are not repeated."""
     keep = tmp_path / "keep.jsonl"

@@ -123,4 +123,4 @@ def test_newer_schemas_and_damaged_documents(saved, tmp_path):
         load_posterior(rewritten(older))
     with pytest.raises(InputError, match="damaged"):
         load_posterior(rewritten(damaged))
-    assert [task.branches for task in load_posterior(rewritten(without_branches)).estimates] == [None] * 3
+    assert {task.branches for task in load_posterior(rewritten(without_branches)).estimates} == {None}

@@ -52,7 +52,8 @@ def test_a_rule_that_was_too_coarse_is_not_taken_again(placed):
     target = evaluator.target
     known = Known(find_reference(data, target.prior, target.proxy))
     strict = dataclasses.replace(GATE, quadrature=0.0)
-    _, learn = _by_leaps(jax.random.key(0), known, evaluator, data, Sampler(draws=50, extensions=0), strict, 0)
-    assert learn().too_coarse >= 1
-    again = place(jax.random.key(0), learn(), evaluator, data)
-    assert RULES.index(again.rule) >= learn().too_coarse
+    _, further = _by_leaps(jax.random.key(0), known, evaluator, data, Sampler(draws=50, extensions=0), strict, 0)
+    known = further.known()
+    assert known.too_coarse >= 1
+    again = place(jax.random.key(0), known, evaluator, data)
+    assert RULES.index(again.rule) >= known.too_coarse
