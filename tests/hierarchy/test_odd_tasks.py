@@ -98,3 +98,21 @@ def test_dense_depths_are_thinned_evenly(make):
     assert gaps.max() < 1.6 * np.log(400.0) / (MOST_DEPTHS - 1)
     data = model_data(dataclasses.replace(estimates, tasks=(dense,)))
     np.testing.assert_allclose(data.depth[:, 0] * 400.0, depths[places], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_task_that_nobody_probed_is_what_the_others_expect(make, fitted):
+    """Fitted among them, it changes nothing of theirs, and is as `expect` says."""
+    posterior, _ = fitted
+    first = posterior.estimates.tasks[0]
+    expected = posterior.expect("new", scale=first.scale, horizon=first.horizon)
+    nothing = expected.estimates.tasks[0]
+    both = fit(dataclasses.replace(posterior.estimates, tasks=(*posterior.estimates.tasks, nothing)))
+    assert both.converged and both.tasks[-1] == "new"
+    assert both.status("new") == expected.status("new")
+    for task in posterior.tasks:
+        one, other = (np.log(own.curve(task).l_int + own.curve(task).reducible) for own in (posterior, both))
+        assert abs(np.mean(one) - np.mean(other)) < 0.3 * np.std(one)
+    one, other = (np.log(own.curve("new").l_int + own.curve("new").reducible) for own in (expected, both))
+    assert np.std(other) == pytest.approx(np.std(one), rel=0.2)
+    assert abs(np.mean(one) - np.mean(other)) < 0.3 * np.std(one)
