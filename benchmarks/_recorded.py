@@ -2,12 +2,16 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+from _kept import Kept
+from tqdm.auto import tqdm
 
 import bayes_prehoc as bp
 from bayes_prehoc.runs.trajectories import Trajectories
 
-__all__ = ["SOURCES", "data_folder", "minilm", "recorded"]
+__all__ = ["SOURCES", "by_split", "data_folder", "minilm", "recorded"]
 
 SOURCES = ("MLPerf BERT", "MLPerf LoRA", "DeepOBS", "suite")
 _FILES = {"MLPerf BERT": "mlperf_bert.csv", "MLPerf LoRA": "mlperf_llama2_70b_lora.csv"}
@@ -33,3 +37,27 @@ def recorded(source: str, data: Path, seeds: int, store: Path | None) -> Traject
         files = sorted(data.glob("deepobs_*.csv"))
         return Trajectories(tuple(task for file in files for task in bp.read_runs(file, outcome="test_loss")))
     return bp.read_runs(data / _FILES[source])
+
+
+def by_split(compute: Callable, size, data: Path, store: Path | None, keep: Path | None) -> list[dict]:
+    """What `compute` tells of each source, number of runs seen and split, in turn; what `keep` holds is not repeated.
+
+    Parameters
+    ----------
+    compute : callable
+        Of a source's runs, how many of them are seen, and the split's number.
+    size : with `sources`, `seen`, `splits` and `suite_seeds`
+    data, store : path
+        As for `recorded`.
+    keep : path, optional
+    """
+    kept = Kept(keep, {"suite_seeds": size.suite_seeds})
+    there = {(one["source"], one["seen"], one["split"]) for one in kept.results}
+    # Splits outside: a run that is cut short has a bit of everything.
+    wanted = [(name, n, index) for index in range(size.splits) for name in size.sources for n in size.seen]
+    loaded = {}
+    for name, n_seen, index in tqdm([one for one in wanted if one not in there], desc="fits", disable=None):
+        if name not in loaded:
+            loaded[name] = recorded(name, data, size.suite_seeds, store)
+        kept.add({"source": name, "seen": n_seen, "split": index} | compute(loaded[name], n_seen, index))
+    return [one for one in kept.results if (one["source"], one["seen"], one["split"]) in wanted]

@@ -28,11 +28,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from _kept import Kept
 from _portfolios import HORIZON, bootstrapped, least_squares
-from _recorded import SOURCES, data_folder, recorded
+from _recorded import SOURCES, by_split, data_folder
 from _table import Figure, machine, print_figures, write_figures
-from tqdm.auto import tqdm
 
 import bayes_prehoc as bp
 from bayes_prehoc.planning import draws
@@ -128,20 +126,6 @@ def _told(task, posterior, own, seed):
     }
 
 
-def run(size: Size, data: Path, store: Path | None, keep: Path | None) -> list[dict]:
-    """All fits, in turn; those that `keep` already holds are not repeated."""
-    kept = Kept(keep, {"suite_seeds": size.suite_seeds})
-    there = {(one["source"], one["seen"], one["split"]) for one in kept.results}
-    # Splits outside: a run that is cut short has a bit of everything.
-    wanted = [(name, n, index) for index in range(size.splits) for name in size.sources for n in size.seen]
-    loaded = {}
-    for name, n_seen, index in tqdm([one for one in wanted if one not in there], desc="fits", disable=None):
-        if name not in loaded:
-            loaded[name] = recorded(name, data, size.suite_seeds, store)
-        kept.add({"source": name, "seen": n_seen, "split": index} | decided(loaded[name], n_seen, index))
-    return [one for one in kept.results if (one["source"], one["seen"], one["split"]) in wanted]
-
-
 def figures(size: Size, results: list[dict]) -> list[Figure]:
     """Regrets by rule, and how ours compares."""
     found = []
@@ -186,7 +170,7 @@ def main() -> None:
         parser.exit(1, f"needs runs in {data}\n")
     size = SIZES[options.size]
     size = size._replace(splits=options.splits or size.splits, sources=tuple(options.source or size.sources))
-    results = run(size, data, options.store, options.keep)
+    results = by_split(decided, size, data, options.store, options.keep)
     print(machine())
     for one in results:
         if one["tasks"]:

@@ -23,11 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from _kept import Kept
-from _recorded import SOURCES, data_folder, recorded
+from _recorded import SOURCES, by_split, data_folder
 from _table import Figure, machine, print_figures, write_figures
 from scipy.optimize import nnls
-from tqdm.auto import tqdm
 
 import bayes_prehoc as bp
 from bayes_prehoc.runs.depths import agreeing
@@ -150,20 +148,6 @@ def forecasts(runs: Trajectories, n_seen: int, index: int) -> dict:
     return {"tasks": tasks, "set_aside": aside, "converged": posterior.converged}
 
 
-def run(size: Size, data: Path, store: Path | None, keep: Path | None) -> list[dict]:
-    """All fits, in turn; those that `keep` already holds are not repeated."""
-    kept = Kept(keep, {"suite_seeds": size.suite_seeds})
-    there = {(one["source"], one["seen"], one["split"]) for one in kept.results}
-    # Splits outside: a run that is cut short has a bit of everything.
-    wanted = [(name, n, index) for index in range(size.splits) for name in size.sources for n in size.seen]
-    loaded = {}
-    for name, n_seen, index in tqdm([one for one in wanted if one not in there], desc="fits", disable=None):
-        if name not in loaded:
-            loaded[name] = recorded(name, data, size.suite_seeds, store)
-        kept.add({"source": name, "seen": n_seen, "split": index} | forecasts(loaded[name], n_seen, index))
-    return [one for one in kept.results if (one["source"], one["seen"], one["split"]) in wanted]
-
-
 def table(results: list[dict]) -> pd.DataFrame:
     """One row per source, number of runs seen and task, means over splits; fits that did not converge give none."""
     rows = [
@@ -221,7 +205,7 @@ def main() -> None:
         parser.exit(1, f"needs runs in {data}\n")
     size = SIZES[options.size]
     size = size._replace(seen=tuple(options.seen or size.seen), splits=options.splits or size.splits)
-    results = run(size, data, options.store, options.keep)
+    results = by_split(forecasts, size, data, options.store, options.keep)
     print(machine())
     for one in results:
         label = f"{one['source']}, {one['seen']} runs seen, split {one['split']}"
