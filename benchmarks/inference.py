@@ -89,7 +89,7 @@ def ours(data: ModelData, prior: Hyperprior, seed: int) -> Drawn:
 
 def plain_model(data: ModelData, prior: Hyperprior):
     """Non-centred, as one writes it first."""
-    population = sampled_population(prior, PROXY, data.kind.shape[1])
+    population = sampled_population(prior, PROXY, data.sizes)
     tasks = data.kind.shape[0]
     white = numpyro.sample("white", dist.Normal(0.0, 1.0).expand([tasks, 3]).to_event(2))
     latents = [m + part for m, part in zip(population.mean(data), (white @ population.scale.T).T, strict=True)]
