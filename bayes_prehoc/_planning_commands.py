@@ -199,6 +199,7 @@ def exit_for(made):
 
 
 def say_what_failed(posterior):
+    """The checks of the gate that were not passed, with what to do."""
     checks = posterior.checks()
     say("Answer withheld: the fit failed its convergence gate.")
     for name, check in checks[checks["gate"] & ~checks["passed"]].iterrows():

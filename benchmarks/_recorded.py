@@ -1,20 +1,44 @@
 """What benchmarks find on this machine: recorded runs, data to fine-tune on, and the pretrained encoder."""
 
+import dataclasses
 import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from _kept import Kept
 from tqdm.auto import tqdm
 
 import bayes_prehoc as bp
-from bayes_prehoc.runs.trajectories import Trajectories
+from bayes_prehoc.runs.depths import agreeing
+from bayes_prehoc.runs.trajectories import TaskRuns, Trajectories
 
-__all__ = ["SOURCES", "by_split", "data_folder", "minilm", "recorded"]
+__all__ = ["SOURCES", "Apart", "Size", "by_split", "cut_to", "data_folder", "minilm", "recorded", "taken_apart"]
 
 SOURCES = ("MLPerf BERT", "MLPerf LoRA", "DeepOBS", "suite")
+FEWEST_OTHERS, FEWEST_DEPTHS = 4, 4
+"""Runs that those that are seen are held against, and depths, of a task that can be used."""
 _FILES = {"MLPerf BERT": "mlperf_bert.csv", "MLPerf LoRA": "mlperf_llama2_70b_lora.csv"}
+
+
+class Size(NamedTuple):
+    """Sources, numbers of runs seen, splits of each task's runs, and seeds of the suite."""
+
+    sources: tuple[str, ...]
+    seen: tuple[int, ...]
+    splits: int
+    suite_seeds: int
+
+
+class Apart(NamedTuple):
+    """Runs of a task that are seen and the others (rows), the depths that all of them reached (places), and values."""
+
+    seen: np.ndarray
+    others: np.ndarray
+    there: np.ndarray
+    value: np.ndarray
 
 
 def data_folder() -> Path:
@@ -39,14 +63,38 @@ def recorded(source: str, data: Path, seeds: int, store: Path | None) -> Traject
     return bp.read_runs(data / _FILES[source])
 
 
-def by_split(compute: Callable, size, data: Path, store: Path | None, keep: Path | None) -> list[dict]:
+def taken_apart(task: TaskRuns, n_seen: int, rng: np.random.Generator) -> Apart | None:
+    """So many of the runs at random, and the rest; None where there are too few, or too few depths."""
+    value = task.values[task.outcome_metric]
+    there = np.flatnonzero(np.isfinite(value).all(axis=0) & ~agreeing(value) & (task.depths > 0.0))
+    rows = rng.permutation(task.n_runs)
+    seen, others = rows[:n_seen], rows[n_seen:]
+    if len(there) < FEWEST_DEPTHS or len(others) < FEWEST_OTHERS:
+        return None
+    return Apart(seen, others, there, value)
+
+
+def cut_to(task: TaskRuns, apart: Apart, places: np.ndarray, **changes) -> TaskRuns:
+    """The runs that are seen, at these depths only, without outcomes and forks."""
+    nothing = dict.fromkeys(("outcome", "outcome_examples", "depth_examples", "fork_depths", "forked"))
+    return dataclasses.replace(
+        task.taken(apart.seen),
+        **nothing,
+        depths=task.depths[places],
+        values={task.outcome_metric: apart.value[np.ix_(apart.seen, places)]},
+        horizon=float(task.depths[places[-1]]),
+        **changes,
+    )
+
+
+def by_split(compute: Callable, size: Size, data: Path, store: Path | None, keep: Path | None) -> list[dict]:
     """What `compute` tells of each source, number of runs seen and split, in turn; what `keep` holds is not repeated.
 
     Parameters
     ----------
     compute : callable
         Of a source's runs, how many of them are seen, and the split's number.
-    size : with `sources`, `seen`, `splits` and `suite_seeds`
+    size : Size
     data, store : path
         As for `recorded`.
     keep : path, optional

@@ -29,27 +29,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from _portfolios import HORIZON, bootstrapped, least_squares
-from _recorded import SOURCES, by_split, data_folder
+from _recorded import SOURCES, Size, by_split, cut_to, data_folder, taken_apart
 from _table import Figure, machine, print_figures, write_figures
 
 import bayes_prehoc as bp
 from bayes_prehoc.planning import draws
-from bayes_prehoc.runs.depths import agreeing
 from bayes_prehoc.runs.trajectories import TaskRuns, Trajectories
 
-FEWEST_OTHERS, FEWEST_DEPTHS = 4, 4
 CHEAP = 0.05
 OURS, DRIFTED, PLUG_IN, RAW = "Bayes depth", "Bayes depth with drift", "least squares", "estimates as they are"
 FIXED = {"shallowest depth": 0.0} | {f"{share:.0%} of the run": share for share in (0.1, 0.2, 0.5, 1.0)}
-
-
-class Size(NamedTuple):
-    """Sources, numbers of runs seen, splits of each task's runs, and seeds of the suite."""
-
-    sources: tuple[str, ...]
-    seen: tuple[int, ...]
-    splits: int
-    suite_seeds: int
 
 
 SIZES = {
@@ -67,21 +56,10 @@ class Split(NamedTuple):
 
 def split(task: TaskRuns, n_seen: int, rng: np.random.Generator) -> Split | None:
     """So many of the runs at the depths that all of them reached, and the rest; None where there are too few."""
-    value = task.values[task.outcome_metric]
-    there = np.flatnonzero(np.isfinite(value).all(axis=0) & ~agreeing(value) & (task.depths > 0.0))
-    rows = rng.permutation(task.n_runs)
-    seen, others = rows[:n_seen], rows[n_seen:]
-    if len(there) < FEWEST_DEPTHS or len(others) < FEWEST_OTHERS:
+    apart = taken_apart(task, n_seen, rng)
+    if apart is None:
         return None
-    nothing = dict.fromkeys(("outcome", "outcome_examples", "depth_examples", "fork_depths", "forked"))
-    cut = dataclasses.replace(
-        task.taken(seen),
-        **nothing,
-        depths=task.depths[there],
-        values={task.outcome_metric: value[np.ix_(seen, there)]},
-        horizon=float(task.depths[there[-1]]),
-    )
-    return Split(cut, value[np.ix_(others, there)])
+    return Split(cut_to(task, apart, apart.there), apart.value[np.ix_(apart.others, apart.there)])
 
 
 def decided(runs: Trajectories, n_seen: int, index: int) -> dict:

@@ -17,38 +17,24 @@ fit's forecasts when it is done; the same command goes on where an interrupted o
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from _recorded import SOURCES, by_split, data_folder
+from _recorded import SOURCES, Size, by_split, cut_to, data_folder, taken_apart
 from _table import Figure, machine, print_figures, write_figures
 from scipy.optimize import nnls
 
 import bayes_prehoc as bp
-from bayes_prehoc.runs.depths import agreeing
 from bayes_prehoc.runs.trajectories import TaskRuns, Trajectories
 
-FEWEST_OTHERS = 4
-"""Runs that a forecast is held against."""
-FEWEST_DEPTHS = 4
 MOST_JUDGED = 8
 """Depths of a task at which forecasts are judged."""
 ALPHAS = np.linspace(0.02, 4.0, 200)
 OURS = "bayes_prehoc"
 BETTER_BY, COVERED = 0.15, (0.85, 0.95)
 PROMISED_AT = (3, 5)
-
-
-class Size(NamedTuple):
-    """Sources, numbers of runs seen, splits of each task's runs, and seeds of the suite."""
-
-    sources: tuple[str, ...]
-    seen: tuple[int, ...]
-    splits: int
-    suite_seeds: int
 
 
 SIZES = {
@@ -68,27 +54,16 @@ class Split(NamedTuple):
 
 def split(task: TaskRuns, n_seen: int, rng: np.random.Generator) -> Split | None:
     """So many of the runs on the shallower half of their depths, and the rest; None where there are too few."""
-    value = task.values[task.outcome_metric]
-    there = np.flatnonzero(np.isfinite(value).all(axis=0) & ~agreeing(value) & (task.depths > 0.0))
-    rows = rng.permutation(task.n_runs)
-    seen, others = rows[:n_seen], rows[n_seen:]
-    if len(there) < FEWEST_DEPTHS or len(others) < FEWEST_OTHERS:
+    apart = taken_apart(task, n_seen, rng)
+    if apart is None:
         return None
-    half = -(-len(there) // 2)
-    shallow, deep = there[:half], there[half:]
+    half = -(-len(apart.there) // 2)
+    shallow, deep = apart.there[:half], apart.there[half:]
     judged = deep[np.unique(np.linspace(0, len(deep) - 1, MOST_JUDGED).astype(int))]
-    variance = value[np.ix_(others, judged)].var(axis=0, ddof=1)
+    variance = apart.value[np.ix_(apart.others, judged)].var(axis=0, ddof=1)
     judged, variance = judged[variance > 0.0], variance[variance > 0.0]
-    nothing = dict.fromkeys(("outcome", "outcome_examples", "depth_examples", "fork_depths", "forked"))
-    cut = dataclasses.replace(
-        task.taken(seen),
-        **nothing,
-        depths=task.depths[shallow],
-        values={task.outcome_metric: value[np.ix_(seen, shallow)]},
-        horizon=float(task.depths[shallow[-1]]),
-        horizon_assumed=True,
-    )
-    return Split(cut, task.depths[judged], variance, len(others)) if len(judged) else None
+    cut = cut_to(task, apart, shallow, horizon_assumed=True)
+    return Split(cut, task.depths[judged], variance, len(apart.others)) if len(judged) else None
 
 
 def by_last(depth, variance, wanted):

@@ -130,7 +130,7 @@ class Evaluator:
         """How many of so many points are computed together: a power of two; `cost` is what one takes over a density."""
         if self.batched:
             return number
-        most = TASKS // (cost * arguments.data.kind.shape[0])
+        most = TASKS // (cost * arguments.tasks)
         return min(number, 2 ** max(0, most.bit_length() - 1))
 
     def _in_parts(self, compute: Callable, size: int, together: int, points, *beside, each: Callable | None = None):
