@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.hamiltonian import Scale, State, StepSize, trajectory
 from bayes_prehoc.hierarchy.leaps import LEAPS, At, NoiseProposal, enough_leaps, leap, redraw, walk
-from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.placing import Placed
 
 __all__ = ["Chains", "Drawn"]
@@ -73,25 +72,30 @@ class Chains:
         found = placed.found
         self._rng, self._evaluator, self._arguments = rng, evaluator, placed.arguments
         self._densities = functools.partial(evaluator.densities, arguments=placed.arguments)
-        self._proposal, self._scale = found.proposal, Scale(np.linalg.cholesky(found.covariance()))
+        self._proposal, self._scale = found.proposal, Scale(np.linalg.cholesky(found.proposal.covariance()))
         self._step = StepSize(FIRST_STEP, target_accept)
         self._leaps = LEAPS[1]
-        points = evaluator.target.points(draw(rng, found.proposal, number), placed.arguments.data)
+        points = evaluator.target.points(found.proposal.draw(rng, number), placed.arguments.data)
         self._at = At(points, self._densities(points))
         self._size = found.x.shape[1]
         self._noise = NoiseProposal.of_prior(points.shape[1] - self._size)
         self.with_trajectories = with_trajectories
 
     def warm_up(self, moves: int) -> None:
-        """Move on while proposals of the noise, and the step size of trajectories, are adapted."""
-        # The first part brings chains to where the posterior is.
-        for part in (moves - moves // 2, moves // 2):
+        """Move on while proposals of the noise, and the step size of trajectories, are adapted.
+
+        The first part brings chains to where the posterior is; where they leap alone there is nothing to adapt after.
+        """
+        parts = moves // 4, moves // 4, moves // 2
+        for part in parts:
             if part:
                 points, statistics = self._move(part, "warm-up", adapting=True)
                 self._noise = NoiseProposal.of_draws(np.concatenate(points)[:, self._size :])
                 landed = float(statistics["leapt"].mean())
                 self.with_trajectories |= landed < FEW_LAND
                 self._leaps = enough_leaps(landed)
+            if not (self.with_trajectories or self._evaluator.target.with_noise):
+                break
 
     def draw(self, moves: int) -> Drawn:
         """Move on, and keep where the chains come to."""

@@ -10,7 +10,7 @@ which is solved by iteration; s_1 and s_2 are the shares of the two samples, of 
 all bridges this one has the least error. Neither tail of p or g beyond the other does harm, where importance sampling
 would need g to be the wider one and the harmonic mean the narrower.
 
-The proposal is a mixture of t's made of one half of each chain and used with the other, then the other way round.
+The proposal (`proposal`) is made of one half of each chain and used with the other, then the other way round.
 
 Outcome sets' noise, one number for each task that has any, is integrated out by quadrature before: a bridge over
 thousands of dimensions would be a poor one.
@@ -29,8 +29,8 @@ from scipy.stats import norm
 
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.leaps import NoiseProposal
-from bayes_prehoc.hierarchy.mixture import draw, log_density, mixture_of_draws
 from bayes_prehoc.hierarchy.precision import quadrature_errors
+from bayes_prehoc.hierarchy.proposal import proposal_of_draws
 from bayes_prehoc.hierarchy.target import Arguments
 
 __all__ = ["Evidence", "bridge", "evidence_at"]
@@ -127,14 +127,14 @@ def _noise_nodes(noise):
 
 def _bridge(rng, learned, used, log_p):
     """(log Z, its error) with a proposal made of the draws `learned`, by those `used`, arrays (C, S, P)."""
-    proposal = mixture_of_draws(learned.reshape(-1, learned.shape[-1]))
+    proposal = proposal_of_draws(learned.reshape(-1, learned.shape[-1]))
     stride = -(-used.shape[0] * used.shape[1] // MOST_DRAWS)
     used = used[:, ::stride]
     posterior = used.reshape(-1, used.shape[-1])
-    proposed = draw(rng, proposal, len(posterior))
+    proposed = proposal.draw(rng, len(posterior))
 
     def log_ratio(x):
-        found = np.asarray(log_p(x), np.float64) - log_density(proposal, x)
+        found = np.asarray(log_p(x), np.float64) - proposal.log_density(x)
         return np.where(np.isfinite(found), found, -np.inf)
 
     at, there = log_ratio(posterior), log_ratio(proposed)

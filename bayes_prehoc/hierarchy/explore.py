@@ -2,14 +2,15 @@
 
 Quasi-Newton climbs from points far apart find the modes, and again from there in units of the widths that the curvature
 tells; the curvature at their ends makes a mixture of t distributions.
-Its draws, weighted by density over proposal, make the next mixture, and so on until enough of them count; the draws of
-all rounds are weighted as draws of the mixture of all proposals. Where few draws hold all the weight, weights are
-flattened, w^beta, until enough draws count, so that the mixture moves towards the posterior by steps that its draws can
-tell. This takes some thousand densities and no warm-up, gives every mode that a climb met its mass, and provides what
-Markov chains need: points to start from, the posterior's covariance, and a proposal to leap with.
+Its draws, weighted by density over proposal, make the next proposal (`proposal`), and so on until enough of them count;
+the draws of all rounds are weighted as draws of the mixture of all proposals. Where few draws hold all the weight,
+weights are flattened, w^beta, until enough draws count, so that the proposal moves towards the posterior by steps that
+its draws can tell; and at the end none counts for more than a bound. This takes some thousand densities and no warm-up,
+gives every mode that a climb met its mass, and provides what Markov chains need: points to start from, the posterior's
+covariance, and a proposal to leap with.
 
 Sources: Cappe et al. 2008 (population Monte Carlo with mixtures); Cornuet et al. 2012 (all rounds together); Koblents
-and Miguez 2015 (flattened weights).
+and Miguez 2015 (flattened weights); Ionides 2008 (truncated weights).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,16 +20,19 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
-from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture, draw, log_density, mixture_of_draws
+from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture
+from bayes_prehoc.hierarchy.proposal import Proposal, proposal_of_draws
 
-__all__ = ["Weighted", "find_modes", "flattened", "narrowed", "population", "wide_mixture"]
+__all__ = ["Weighted", "find_modes", "flattened", "population", "wide_mixture"]
 
 CLIMB_STEPS = 80
 SLOPE_STEP = 0.01
 """Slopes are by differences: a gradient takes longer to compile than most fits take to climb."""
 CURVATURE_STEP = 0.03
+ROUGH_STEP = 0.1
+"""The same of slopes, in standard deviations, once those are about known."""
 FITTING_STEP = 0.3
-"""The same of slope and curvature, in standard deviations, once those are known."""
+"""The same of slopes to both sides and of curvature."""
 LEAST_CURVATURE = 0.25
 """A direction that is flatter counts as this curved: the standard deviation of the proposal is at most 2."""
 SAME_MODE = 4.0
@@ -39,7 +43,7 @@ NOWHERE = 1e10
 """Energy that a climb is told where the density is not finite."""
 LEAST_SHARE = 0.1
 """Of each mode in the first mixture: curvature tells its mass badly."""
-LEAST_COUNTING = 0.1
+LEAST_COUNTING = 0.2
 """Share of the draws that must count, by flattening their weights, for a mixture to be made of them."""
 
 
@@ -48,7 +52,7 @@ class Weighted(NamedTuple):
 
     x: Float[np.ndarray, "N P"]
     weight: Float[np.ndarray, " N"]
-    proposal: Mixture
+    proposal: Proposal
 
     @property
     def effective(self) -> float:
@@ -58,13 +62,6 @@ class Weighted(NamedTuple):
     def resampled(self, rng: np.random.Generator, number: int) -> Float[np.ndarray, "S P"]:
         """Draws of equal weight."""
         return self.x[rng.choice(len(self.x), size=number, p=self.weight)]
-
-    def covariance(self) -> Float[np.ndarray, "P P"]:
-        """Of the proposal, which is smoother than that of the draws."""
-        mean, factor, weight = self.proposal
-        off = mean - weight @ mean
-        within = np.einsum("c,cij,ckj->ik", weight, factor, factor) / WIDENING
-        return within + np.einsum("c,ci,cj->ij", weight, off, off)
 
 
 def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable = map) -> Mixture | None:
@@ -79,10 +76,17 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
         Like `map`: how the climbs are run.
     """
 
-    def rough(x):
-        return _climb(log_p, x, np.eye(len(x)), SLOPE_STEP, central=False)
+    first = _climb(log_p, climb_from[0], np.eye(len(climb_from[0])), SLOPE_STEP, central=False)
+    scale, step = np.eye(len(first.x)), SLOPE_STEP
+    if first.fun < NOWHERE:
+        # Widths differ by more than climbs in even units can take, so those of one mode serve the other climbs.
+        curvature = _curvature(log_p, first.x, CURVATURE_STEP * scale)
+        scale, step = np.linalg.inv(np.linalg.cholesky(curvature)).T, ROUGH_STEP
 
-    ends = sorted(each(rough, climb_from), key=lambda end: end.fun)
+    def rough(x):
+        return _climb(log_p, x, scale, step, central=False)
+
+    ends = sorted([first, *each(rough, climb_from[1:])], key=lambda end: end.fun)
     modes = []
     for end in ends:
         if len(modes) == MOST or end.fun > ends[0].fun + HOPELESSLY_LOW or end.fun >= NOWHERE:
@@ -91,26 +95,6 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
             curvature = _curvature(log_p, end.x, CURVATURE_STEP * np.eye(len(end.x)))
             modes.append(_mode(log_p, end.x, np.linalg.inv(np.linalg.cholesky(curvature)).T))
     return _mixture_of_modes(modes)
-
-
-def narrowed(modes: Mixture, log_p: Callable, times: float) -> Mixture | None:
-    """A component at each mode of a density that is much like that of which these are the modes, but narrower.
-
-    Parameters
-    ----------
-    modes : Mixture
-        What `find_modes` found.
-    log_p : callable
-        Log densities (N,) at points (N, P).
-    times : float
-        About how many times as wide it is.
-    """
-    return _mixture_of_modes(
-        [
-            _mode(log_p, x, times / np.sqrt(WIDENING) * factor)
-            for x, factor in zip(modes.mean, modes.factor, strict=True)
-        ]
-    )
 
 
 def _mode(log_p, x, scale):
@@ -194,14 +178,14 @@ def wide_mixture(center: Float[np.ndarray, " P"], scale: float) -> Mixture:
 
 
 def population(
-    rng: np.random.Generator, proposal: Mixture, log_p: Callable, rounds: int, number: int, enough: int
+    rng: np.random.Generator, proposal: Proposal, log_p: Callable, rounds: int, number: int, enough: int
 ) -> Weighted:
     """Weighted draws of all rounds, and the proposal they make.
 
     Parameters
     ----------
     rng : Generator
-    proposal : Mixture
+    proposal : Proposal
         To begin with.
     log_p : callable
         Log densities (N,) at points (N, P); one that is not finite counts as no density.
@@ -212,33 +196,36 @@ def population(
     enough : int
         Effective number of draws at which it ends.
     """
-    xs, log_ps, proposals = [], [], []
+    x, log_ps = np.empty((0, proposal.size)), np.empty(0)
+    proposals, log_qs = [], np.empty((0, 0))
     for _ in range(rounds):
-        x = draw(rng, proposal, number)
-        xs.append(x)
-        log_ps.append(np.asarray(log_p(x), np.float64))
+        new = proposal.draw(rng, number)
+        # Each draw counts as one of the mixture of all rounds' proposals: (rounds, draws), the new row and columns.
+        log_qs = np.hstack([log_qs, np.array([q.log_density(new) for q in proposals]).reshape(-1, number)])
+        x, log_ps = np.concatenate([x, new]), np.append(log_ps, np.asarray(log_p(new), np.float64))
+        log_qs = np.vstack([log_qs, proposal.log_density(x)])
         proposals.append(proposal)
-        x, log_weight = np.concatenate(xs), _log_weights(xs, log_ps, proposals)
+        log_weight = log_ps - np.logaddexp.reduce(log_qs, axis=0)
+        log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)
         if not np.isfinite(log_weight).any():
             return Weighted(x, np.full(len(x), 1.0 / len(x)), proposal)
-        proposal = mixture_of_draws(x, flattened(log_weight, LEAST_COUNTING * number))
-        made = Weighted(x, _normalised(log_weight), proposal)
+        proposal = proposal_of_draws(x, flattened(log_weight, LEAST_COUNTING * number))
+        made = Weighted(x, _truncated(log_weight), proposal)
         if made.effective >= enough:
             break
     return made
 
 
-def _log_weights(xs, log_ps, proposals):
-    """Of all draws, each as one of the mixture of all rounds' proposals."""
-    x = np.concatenate(xs)
-    log_q = np.logaddexp.reduce([log_density(q, x) for q in proposals], axis=0)
-    log_weight = np.concatenate(log_ps) - log_q
-    return np.where(np.isfinite(log_weight), log_weight, -np.inf)
-
-
 def _normalised(log_weight):
     weight = np.exp(log_weight - log_weight.max())
     return weight / weight.sum()
+
+
+def _truncated(log_weight):
+    """Weights, none above the root of their number times their mean: one draw where all proposals were thin says that
+    they were, and not that the others are worth nothing."""
+    weight = np.exp(log_weight - log_weight.max())
+    return _normalised(np.minimum(log_weight, log_weight.max() + np.log(np.sqrt(len(weight)) * weight.mean())))
 
 
 def flattened(log_weight, least: float):

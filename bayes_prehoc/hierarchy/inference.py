@@ -24,10 +24,10 @@ from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
 from bayes_prehoc.hierarchy.evidence import Evidence, evidence_at
 from bayes_prehoc.hierarchy.joint import Adaptation, JointChains
 from bayes_prehoc.hierarchy.laws import POWER
-from bayes_prehoc.hierarchy.mixture import mixture_of_draws
-from bayes_prehoc.hierarchy.model import Hyperprior
+from bayes_prehoc.hierarchy.model import LATENTS, Hyperprior
 from bayes_prehoc.hierarchy.placing import Known, place
 from bayes_prehoc.hierarchy.precision import fine_enough, next_rule, quadrature_errors
+from bayes_prehoc.hierarchy.proposal import proposal_of_draws
 from bayes_prehoc.hierarchy.start import Reference, find_reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values
 from bayes_prehoc.hierarchy.tilt import Tilt
@@ -213,7 +213,7 @@ def _by_leaps(
     def learn() -> Known:
         imprecise = any(check.name == "quadrature" and not check.passed for check in checks)
         too_coarse = next_rule(placed.rule) if imprecise else known.too_coarse
-        return Known(_reference(sites, data), mixture_of_draws(_flat(x)), too_coarse)
+        return Known(_reference(sites, data), proposal_of_draws(_flat(x)), too_coarse)
 
     def evidence(rng) -> Evidence:
         return evidence_at(rng, evaluator, arguments, points, x.shape[2])
@@ -266,7 +266,12 @@ def _enough(draw: Callable, judge: Callable, sampler: Sampler, gate: Gate) -> tu
         kept.append(draw(extension, max(1, sampler.draws // 2) if extension else sampler.draws))
         drawn = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept)
         sites = {name: values for name, values in drawn.sites.items() if name != "effective"}
-        checks = convergence(_judged(sites), gate) + judge(drawn)
+        shared, of_tasks = _judged(sites)
+        checks = convergence(shared, gate)
+        if all(check.passed for check in checks):
+            # Of many tasks this takes as long as some draws.
+            checks = convergence(shared | of_tasks, gate)
+        checks += judge(drawn)
         failed = {check.name: check.value for check in checks if not check.passed}
         if not failed or not failed.keys() <= LENGTH_HELPS or failed.get("r_hat", 1.0) > HOPELESS:
             break
@@ -290,6 +295,8 @@ def _few(points):
 
 
 def _judged(sites):
-    """What the gate looks at: every site, of the symmetric matrix its lower triangle."""
+    """What the gate looks at: every site, of the symmetric matrix its lower triangle; those of tasks by themselves."""
     lower = np.tril_indices(3, -1)
-    return {name: values[..., lower[0], lower[1]] if name == "corr" else values for name, values in sites.items()}
+    found = {name: values[..., lower[0], lower[1]] if name == "corr" else values for name, values in sites.items()}
+    of_tasks = {name: found.pop(name) for name in (*LATENTS, "noise") if name in found}
+    return found, of_tasks

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
-from bayes_prehoc.hierarchy.mixture import Mixture, draw, log_density
+from bayes_prehoc.hierarchy.proposal import Proposal
 from bayes_prehoc.hierarchy.target import Density
 
 __all__ = ["LEAPS", "REDRAWS", "At", "Leapt", "NoiseProposal", "enough_leaps", "leap", "redraw", "walk"]
@@ -67,7 +67,7 @@ class Leapt(NamedTuple):
     log_weight: Float[np.ndarray, "C N"]
 
 
-def leap(rng: np.random.Generator, at: At, densities: Callable, proposal: Mixture, number: int = LEAPS[1]) -> Leapt:
+def leap(rng: np.random.Generator, at: At, densities: Callable, proposal: Proposal, number: int = LEAPS[1]) -> Leapt:
     """So many Metropolis-Hastings steps of each of C chains.
 
     Parameters
@@ -77,15 +77,15 @@ def leap(rng: np.random.Generator, at: At, densities: Callable, proposal: Mixtur
         The proposal is for the first P coordinates of the points; the others stay.
     densities : callable
         `Density` at points (N, Q).
-    proposal : Mixture
+    proposal : Proposal
     number : int
     """
-    chains, size = len(at.points), proposal.mean.shape[-1]
+    chains, size = len(at.points), proposal.size
     offered = np.repeat(at.points[:, None], number, axis=1)
-    offered[..., :size] = draw(rng, proposal, chains * number).reshape(chains, number, size)
+    offered[..., :size] = proposal.draw(rng, chains * number).reshape(chains, number, size)
     there = Density(*(part.reshape(chains, number, *part.shape[1:]) for part in densities(_flat(offered))))
-    log_weight = _or_nothing(there.total - log_density(proposal, offered[..., :size]))
-    held = _or_nothing(at.density.total - log_density(proposal, at.points[:, :size]))
+    log_weight = _or_nothing(there.total - proposal.log_density(offered[..., :size]))
+    held = _or_nothing(at.density.total - proposal.log_density(at.points[:, :size]))
     taken, accepted = _metropolis(rng, held, log_weight)
     rows = np.arange(chains)
     new = At(offered[rows, taken], Density(*(part[rows, taken] for part in there)))

@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 from bayes_prehoc.hierarchy.collapsed import RULES, Frame, fitted_frame, groups_by_depths, plain_frame
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
-from bayes_prehoc.hierarchy.explore import Weighted, find_modes, narrowed, population, wide_mixture
-from bayes_prehoc.hierarchy.mixture import Mixture
+from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
 from bayes_prehoc.hierarchy.precision import FINE_ENOUGH, fine_enough
+from bayes_prehoc.hierarchy.proposal import Proposal
 from bayes_prehoc.hierarchy.start import Reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Arguments, flat_values
 
@@ -28,8 +28,10 @@ __all__ = ["Known", "Placed", "place"]
 START_JITTER = 0.5
 """How far apart starts of the search for modes are: a standard deviation, of unconstrained values."""
 MANY = 500
-"""Tasks from which on the population is told so well that less effort finds its posterior, and as many of them tell
-roughly where it lies."""
+"""Tasks from which on the population is told so well that less effort finds its posterior. As many of them tell roughly
+where it lies, and more of them less roughly."""
+MORE = 5.0
+"""How many times more tasks may be looked at next: the posterior becomes at most so much narrower, squared."""
 ROUGHLY = 4.0 * FINE_ENOUGH
 """What is fine enough to place points by."""
 
@@ -38,7 +40,7 @@ class Known(NamedTuple):
     """What may be known before: where the latents lie, how to leap, and how many rules are too coarse."""
 
     reference: Reference
-    proposal: Mixture | None = None
+    proposal: Proposal | None = None
     too_coarse: int = 0
 
 
@@ -61,7 +63,7 @@ class Effort(NamedTuple):
 
 
 FEW_TASKS = Effort(16, 80, (80, 400), (Rounds(8, 1000, 500), Rounds(4, 1000, 500), Rounds(8, 2000, 1500)))
-MANY_TASKS = Effort(4, 40, (80, 400), (Rounds(8, 1000, 300), Rounds(4, 1000, 500), Rounds(6, 1000, 800)))
+MANY_TASKS = Effort(4, 40, (80, 400), (Rounds(8, 1000, 300), Rounds(6, 1000, 300), Rounds(6, 1000, 600)))
 
 
 class Placed(NamedTuple):
@@ -91,15 +93,15 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
 
     def with_rule(frame: Frame, found: Weighted, judging: int, rules, enough: float):
         points = target.points(_different(rng, found, judging), data)
-        return fine_enough(evaluator, points, arguments_at(frame), found.covariance(), rules, enough)
+        return fine_enough(evaluator, points, arguments_at(frame), found.proposal.covariance(), rules, enough)
 
-    with tqdm(
-        total=1 + len(effort.rounds), desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False
-    ) as bar:
+    fewer = _fewer(data.kind.shape[0])
+    stages = 1 + len(effort.rounds) + len(fewer[1:])
+    with tqdm(total=stages, desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False) as bar:
 
-        def explored(proposal: Mixture, arguments: Arguments, rounds: Rounds) -> Weighted:
+        def explored(proposal: Proposal, arguments: Arguments, rounds: Rounds) -> Weighted:
             def log_p(x):
-                return evaluator.densities(target.points(x, data), arguments).total
+                return evaluator.densities(target.points(x, arguments.data), arguments).total
 
             found = population(rng, proposal, log_p, *rounds)
             bar.update()
@@ -107,12 +109,17 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
 
         frame = plain_frame(known.reference.latents)
         arguments = arguments_at(frame)
-        proposal = known.proposal or _first_proposal(rng, evaluator, known.reference, arguments, effort.climbs)
+        if fewer:
+            arguments = _some(arguments, fewer[0])
+        center = flat_values(known.reference, target.prior, target.proxy, data)
+        proposal = known.proposal or _first_proposal(rng, evaluator, center, arguments, effort.climbs)
         bar.update()
         found = explored(proposal, arguments, effort.rounds[0])
 
         frame = moved(frame, found)
         rough, _ = with_rule(frame, found, effort.judging[0], RULES, ROUGHLY)
+        for number in fewer[1:]:
+            found = explored(found.proposal, _some(rough, number), effort.rounds[0])
         found = explored(found.proposal, rough, effort.rounds[1])
 
         frame = moved(frame, found)
@@ -130,16 +137,23 @@ def _different(rng, found: Weighted, number: int):
     return rng.permutation(x)[:number]
 
 
-def _first_proposal(rng, evaluator: Evaluator, reference: Reference, arguments: Arguments, climbs: int) -> Mixture:
-    target, tasks = evaluator.target, arguments.tasks
-    center = flat_values(reference, target.prior, target.proxy, arguments.data)
+def _first_proposal(rng, evaluator: Evaluator, center, arguments: Arguments, climbs: int) -> Proposal:
+    """From the modes that climbs reach which start around `center`."""
+    target = evaluator.target
     starts = center + START_JITTER * rng.normal(size=(climbs, len(center)))
 
-    def density_of(arguments: Arguments, each=None):
-        return lambda x: evaluator.densities(target.points(x, arguments.data), arguments, each=each).total
+    def log_p(x):
+        return evaluator.densities(target.points(x, arguments.data), arguments, each=map).total
 
-    some = arguments if tasks < MANY else arguments.taken(np.linspace(0, tasks - 1, MANY).astype(int))
-    found = find_modes(starts, density_of(some, each=map), evaluator.pool.map)
-    if found is not None and tasks >= MANY:
-        found = narrowed(found, density_of(arguments), np.sqrt(MANY / tasks))
-    return found or wide_mixture(center, START_JITTER)
+    return Proposal(find_modes(starts, log_p, evaluator.pool.map) or wide_mixture(center, START_JITTER))
+
+
+def _fewer(tasks: int) -> list[int]:
+    """Numbers of tasks from `MANY` on, each at most `MORE` times the one before, that lead to all of them."""
+    steps = int(np.ceil(np.log(max(tasks / MANY, 1.0)) / np.log(MORE) - 1e-9))
+    return [round(MANY * (tasks / MANY) ** (step / steps)) for step in range(steps)]
+
+
+def _some(arguments: Arguments, number: int) -> Arguments:
+    """Of so many tasks, evenly among all."""
+    return arguments.taken(np.linspace(0, arguments.tasks - 1, number).astype(int))

@@ -23,7 +23,7 @@ def test_chains_sample_what_was_explored(placed, batched, with_trajectories):
     assert drawn.statistics["leapt"].mean() > 0.1 and chains.with_trajectories == with_trajectories
     if with_trajectories:
         assert drawn.statistics["accept_prob"].mean() > 0.8
-    mean, sd = found.weight @ found.x, np.sqrt(np.diag(found.covariance()))
+    mean, sd = found.weight @ found.x, np.sqrt(np.diag(found.proposal.covariance()))
     x = drawn.points.reshape(-1, len(mean))
     assert np.abs((x.mean(axis=0) - mean) / sd).max() < 0.5
     np.testing.assert_allclose(x.std(axis=0), sd, rtol=0.4)
@@ -31,8 +31,9 @@ def test_chains_sample_what_was_explored(placed, batched, with_trajectories):
 
 def test_trajectories_come_in_where_few_leaps_land(placed):
     evaluator, _, known = placed
-    wide = known.found.proposal._replace(factor=8.0 * known.found.proposal.factor)
-    known = known._replace(found=known.found._replace(proposal=wide))
+    proposal = known.found.proposal
+    wide = proposal.mixture._replace(factor=8.0 * proposal.mixture.factor)
+    known = known._replace(found=known.found._replace(proposal=proposal._replace(mixture=wide)))
     chains = Chains(np.random.default_rng(3), evaluator, known, 4, 0.95)
     chains.warm_up(6)
     assert chains.with_trajectories and "accept_prob" in chains.draw(2).statistics

@@ -40,6 +40,27 @@ def test_a_shifted_chain_is_found_and_named():
     assert found["r_hat"].worst == "share[1]" and found["r_hat"].value > 1.1 and found["r_hat"].advice
 
 
+def test_thousands_of_tasks_are_not_told_off_for_being_many():
+    """Of independent draws of 6,000 quantities the largest R-hat is above 1.01, a fault of a hyperparameter."""
+    rng = np.random.default_rng(1)
+    many = rng.normal(size=(4, 200, 6000))
+    (of_tasks,) = (check for check in convergence({"share": many}) if check.name == "r_hat")
+    assert 1.01 < of_tasks.value < of_tasks.threshold < 1.03 and of_tasks.passed
+    worst = int(of_tasks.worst.removeprefix("share[").removesuffix("]"))
+    (shared,) = (check for check in convergence({"mu": many[..., worst]}) if check.name == "r_hat")
+    assert not shared.passed and shared.threshold == 1.01 and shared.value == of_tasks.value
+    shifted = many.copy()
+    shifted[0, :, 7] += 1.0
+    assert failed({"share": shifted})["r_hat"].worst == "share[7]"
+
+
+def test_the_threshold_is_what_independent_draws_hardly_pass():
+    """Of twenty sets of 300 quantities at the probability that is allowed, next to none is beyond."""
+    rng = np.random.default_rng(2)
+    beyond = [bool(failed({"rate": rng.normal(size=(4, 60, 300))}).get("r_hat")) for _ in range(20)]
+    assert sum(beyond) <= 2
+
+
 def test_slow_mixing_is_found():
     quantities = good()
     rng = np.random.default_rng(5)

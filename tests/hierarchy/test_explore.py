@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from bayes_prehoc.hierarchy.explore import LEAST_COUNTING, find_modes, flattened, population, wide_mixture
+from bayes_prehoc.hierarchy.mixture import WIDENING
+from bayes_prehoc.hierarchy.proposal import Proposal
 
 SIZE, SHARE, APART = 6, 0.3, 8.0
 
@@ -27,7 +29,7 @@ def test_climbs_find_each_mode_once_with_its_curvature():
     order = np.argsort(found.mean[:, 0])
     np.testing.assert_allclose(found.mean[order].mean(axis=1), [0.0, APART], atol=0.05)
     scale = np.sqrt(np.diagonal(found.factor @ np.swapaxes(found.factor, 1, 2), axis1=1, axis2=2))
-    np.testing.assert_allclose(scale[order].mean(axis=1) / np.sqrt(1.3), [1.0, 0.4], rtol=0.05)
+    np.testing.assert_allclose(scale[order].mean(axis=1) / np.sqrt(WIDENING), [1.0, 0.4], rtol=0.05)
     np.testing.assert_allclose(found.weight[order], [SHARE, 1 - SHARE], atol=0.02)
 
 
@@ -43,12 +45,12 @@ def test_a_narrow_mode_of_a_large_energy_is_found_to_a_fraction_of_its_width():
     covariance = np.linalg.inv(turn @ turn.T) * width[:, None] * width
     white = np.linalg.solve(np.linalg.cholesky(covariance), (found.mean[0] - 0.7))
     assert len(found.weight) == 1 and np.abs(white).max() < 0.2
-    np.testing.assert_allclose(found.factor[0] @ found.factor[0].T / 1.3, covariance, rtol=0.05, atol=1e-6)
+    np.testing.assert_allclose(found.factor[0] @ found.factor[0].T / WIDENING, covariance, rtol=0.05, atol=1e-6)
 
 
 def test_a_flat_direction_gets_a_bounded_scale():
     found = find_modes(np.zeros((1, 2)), lambda x: -0.5 * x[:, 0] ** 2)
-    np.testing.assert_allclose(np.diag(found.factor[0]), np.sqrt(1.3) * np.array([1.0, 2.0]), rtol=1e-3)
+    np.testing.assert_allclose(np.diag(found.factor[0]), np.sqrt(WIDENING) * np.array([1.0, 2.0]), rtol=1e-3)
 
 
 def test_climbs_that_end_nowhere_give_no_mode():
@@ -59,7 +61,7 @@ def test_a_population_finds_masses_and_moments():
     """From modes whose masses are known badly."""
     first = find_modes(starts(np.random.default_rng(0)), jax.jit(log_p))
     first = first._replace(weight=np.full(2, 0.5))
-    found = population(np.random.default_rng(0), first, log_p, rounds=6, number=1500, enough=750)
+    found = population(np.random.default_rng(0), Proposal(first), log_p, rounds=6, number=1500, enough=750)
     assert found.weight.sum() == pytest.approx(1.0) and found.effective > 500
     in_first = found.x[:, 0] < APART / 2
     assert found.weight[in_first].sum() == pytest.approx(SHARE, abs=0.06)
@@ -67,7 +69,7 @@ def test_a_population_finds_masses_and_moments():
     np.testing.assert_allclose(mean, APART * (1 - SHARE), atol=0.5)
     within = SHARE + (1 - SHARE) * 0.16
     between = SHARE * (1 - SHARE) * APART**2
-    np.testing.assert_allclose(found.covariance(), within * np.eye(SIZE) + between, atol=2.5)
+    np.testing.assert_allclose(found.proposal.covariance(), within * np.eye(SIZE) + between, atol=2.5)
     drawn = found.resampled(np.random.default_rng(0), 2000)
     assert np.mean(drawn[:, 0] < APART / 2) == pytest.approx(SHARE, abs=0.08)
 
@@ -79,11 +81,16 @@ def test_a_population_moves_to_a_posterior_that_it_starts_far_from():
         return -0.5 * jnp.sum(((x - 1.0) / 0.1) ** 2, axis=-1)
 
     found = population(
-        np.random.default_rng(0), wide_mixture(np.zeros(SIZE), 0.5), narrow, rounds=10, number=1000, enough=500
+        np.random.default_rng(0),
+        Proposal(wide_mixture(np.zeros(SIZE), 0.5)),
+        narrow,
+        rounds=10,
+        number=1000,
+        enough=500,
     )
     assert found.effective > 300
     np.testing.assert_allclose(found.weight @ found.x, 1.0, atol=0.03)
-    np.testing.assert_allclose(np.sqrt(np.diag(found.covariance())), 0.1, rtol=0.3)
+    np.testing.assert_allclose(np.sqrt(np.diag(found.proposal.covariance())), 0.1, rtol=0.3)
 
 
 def test_densities_that_are_not_finite_are_none():
@@ -91,12 +98,17 @@ def test_densities_that_are_not_finite_are_none():
         return jnp.where(x[:, 0] > 0.0, -0.5 * jnp.sum(x**2, axis=1), jnp.nan)
 
     found = population(
-        np.random.default_rng(1), wide_mixture(np.zeros(2), 1.0), half, rounds=2, number=1000, enough=500
+        np.random.default_rng(1), Proposal(wide_mixture(np.zeros(2), 1.0)), half, rounds=2, number=1000, enough=500
     )
     assert np.all(found.weight[found.x[:, 0] <= 0.0] == 0.0)
     assert found.weight @ found.x[:, 0] == pytest.approx(np.sqrt(2 / np.pi), abs=0.1)
     nowhere = population(
-        np.random.default_rng(1), wide_mixture(np.zeros(2), 1.0), lambda x: jnp.full(len(x), jnp.nan), 2, 100, 50
+        np.random.default_rng(1),
+        Proposal(wide_mixture(np.zeros(2), 1.0)),
+        lambda x: jnp.full(len(x), jnp.nan),
+        2,
+        100,
+        50,
     )
     assert nowhere.weight == pytest.approx(0.01)
 

@@ -6,6 +6,7 @@ import pytest
 
 from bayes_prehoc.hierarchy.leaps import LEAPS, At, NoiseProposal, enough_leaps, leap, redraw, walk
 from bayes_prehoc.hierarchy.mixture import mixture_of_draws
+from bayes_prehoc.hierarchy.proposal import Proposal, proposal_of_draws
 from bayes_prehoc.hierarchy.target import Density
 
 
@@ -21,8 +22,8 @@ def at(points, densities):
 def test_leaps_leave_the_target_as_it_is_and_cross_between_its_modes(two_modes):
     """From one mode only, with a proposal that has the masses of the modes wrong."""
     rng = np.random.default_rng(2)
-    proposal = mixture_of_draws(two_modes.draws(rng, 600))
-    proposal = proposal._replace(weight=np.full(len(proposal.weight), 0.5))
+    mixture = mixture_of_draws(two_modes.draws(rng, 600))
+    proposal = Proposal(mixture._replace(weight=np.full(len(mixture.weight), 0.5)))
     densities = densities_of(jax.jit(jax.vmap(two_modes.log_p)))
     here, seen, accepted = at(np.full((40, 3), 4.5), densities), [], []
     for _ in range(600):
@@ -41,7 +42,7 @@ def test_leaps_leave_the_target_as_it_is_and_cross_between_its_modes(two_modes):
 
 def test_impossible_proposals_are_never_taken():
     rng = np.random.default_rng(4)
-    proposal = mixture_of_draws(rng.normal(size=(200, 2)))
+    proposal = proposal_of_draws(rng.normal(size=(200, 2)))
     here = np.zeros((3, 4))
 
     def only_here(points):
@@ -58,7 +59,7 @@ def test_impossible_proposals_are_never_taken():
 def test_only_what_the_proposal_is_for_leaps():
     rng = np.random.default_rng(5)
     points = rng.normal(size=(4, 5))
-    proposal = mixture_of_draws(rng.normal(size=(200, 2)))
+    proposal = proposal_of_draws(rng.normal(size=(200, 2)))
     densities = densities_of(lambda points: -0.5 * np.sum(points**2, axis=1))
     moved, accepted, _ = leap(rng, at(points, densities), densities, proposal)
     assert accepted.min() > 0.0 and not np.any(moved.points[:, :2] == points[:, :2])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayes_prehoc.hierarchy.mixture import FREEDOM, WIDENING, Mixture, draw, log_density, mixture_of_draws
+from bayes_prehoc.hierarchy.mixture import BULK, TAIL, WIDENING, Mixture, draw, log_density, mixture_of_draws
 
 
 def test_density_is_that_of_the_mixture(two_modes):
@@ -12,7 +12,11 @@ def test_density_is_that_of_the_mixture(two_modes):
     proposal = mixture_of_draws(two_modes.draws(rng, 600))
     assert len(proposal.weight) == 2 and proposal.weight.sum() == pytest.approx(1.0)
     for x in two_modes.draws(rng, 5):
-        parts = [w * stats.multivariate_t(m, f @ f.T, df=FREEDOM).pdf(x) for m, f, w in zip(*proposal, strict=True)]
+        parts = [
+            w * share * stats.multivariate_t(m, times * f @ f.T, df=freedom).pdf(x)
+            for m, f, w in zip(*proposal, strict=True)
+            for share, freedom, times in (BULK, TAIL)
+        ]
         assert log_density(proposal, x) == pytest.approx(np.log(sum(parts)), abs=1e-9)
 
 
@@ -24,6 +28,14 @@ def test_draws_follow_the_density():
     ratio = np.exp(log_density(other, x) - log_density(one, x))
     assert ratio.mean() == pytest.approx(1.0, abs=4 * ratio.std() / 200)
     assert np.mean(x[:, 0] > 2.5) == pytest.approx(0.3, abs=0.03)
+
+
+def test_tails_are_wide_enough_to_be_safe():
+    """A posterior half as wide again as its draws had shown, in 14 dimensions: no draw holds much of the weight."""
+    one = Mixture(np.zeros((1, 14)), np.eye(14)[None], np.ones(1))
+    x = draw(np.random.default_rng(8), one, 20_000)
+    ratio = np.exp(stats.norm.logpdf(x, scale=1.5).sum(axis=1) - log_density(one, x))
+    assert ratio.max() / ratio.sum() < 0.02
 
 
 def test_one_mode_takes_one_component():

@@ -5,7 +5,6 @@ import numpy as np
 
 from bayes_prehoc.hierarchy import placing
 from bayes_prehoc.hierarchy.collapsed import RULES
-from bayes_prehoc.hierarchy.mixture import draw
 from bayes_prehoc.hierarchy.start import find_reference
 
 
@@ -13,7 +12,7 @@ def test_points_are_put_where_the_latents_are(placed):
     """What was found is close to the posterior: many draws count, and latents are close to standard in the frame."""
     evaluator, _, (arguments, rule, found) = placed
     assert rule in RULES and found.effective > 300
-    x = draw(np.random.default_rng(1), found.proposal, 100)
+    x = found.proposal.draw(np.random.default_rng(1), 100)
     sites = evaluator.sites(jax.random.key(2), x, arguments)
     group = arguments.groups[0]
     off = np.asarray(sites["white"]) - np.asarray(group.frame.center)
@@ -29,4 +28,4 @@ def test_many_tasks_are_found_by_way_of_some(placed, monkeypatch):
     other = placing.place(jax.random.key(3), known, evaluator, data).found
     assert len(other.x) < len(found.x) and other.effective > 100
     means = [own.weight @ own.x for own in (found, other)]
-    assert np.all(np.abs(means[0] - means[1]) < 0.5 * np.sqrt(np.diag(found.covariance())))
+    assert np.all(np.abs(means[0] - means[1]) < 0.5 * np.sqrt(np.diag(found.proposal.covariance())))
