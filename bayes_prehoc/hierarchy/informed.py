@@ -37,6 +37,7 @@ from bayes_prehoc.hierarchy.model import (
 from bayes_prehoc.hierarchy.target import PARTIAL_BETA
 from bayes_prehoc.hierarchy.tilt import Tilt, tilt_of
 from bayes_prehoc.priors import PriorCard, Site, Weak, combine, load_card
+from bayes_prehoc.priors.heterogeneity import of_new_project
 from bayes_prehoc.priors.mixture import Gaussians, fit_gaussians, moments, sample
 from bayes_prehoc.priors.transforms import unconstrained
 from bayes_prehoc.risk.estimates import RiskEstimates
@@ -131,9 +132,11 @@ def informed_by(card: PriorCard, hyperprior: Hyperprior, proxy: str, basis: Basi
     correlations = next(site for site in sites if site.name == "corr").labels
     partial = np.array([row for row, label in enumerate(spoken) if label in correlations], int)
     b = np.array([float(PARTIAL_BETA[correlations.index(spoken[row])]) for row in partial])
+    before = _in_order(spoken, by_label)
     density = card.marginal(spoken)
-    tilt = tilt_of(density, _in_order(spoken, by_label), places, partial, b)
-    return Informed(density, places, weak, tilt)
+    if card.provenance.projects == 1:
+        density = _of_new_project(density, before)
+    return Informed(density, places, weak, tilt_of(density, before, places, partial, b))
 
 
 def card_in_terms_of(card: PriorCard, estimates: RiskEstimates, hyperprior: Hyperprior, basis: Basis) -> PriorCard:
@@ -160,6 +163,17 @@ def card_in_terms_of(card: PriorCard, estimates: RiskEstimates, hyperprior: Hype
         if site.name in values
     ]
     return _remade(card, kept, values, _by_label(card.sites, card.weak) | _by_label(sites, weak))
+
+
+def _of_new_project(project, weak):
+    """A density that allows for how projects differ (`priors.heterogeneity`), of one project's."""
+    standard = Gaussians(
+        project.weight, (project.mean - weak.mean) / weak.scale, project.covariance / np.outer(weak.scale, weak.scale)
+    )
+    made = of_new_project(standard)
+    return Gaussians(
+        made.weight, weak.mean + weak.scale * made.mean, made.covariance * np.outer(weak.scale, weak.scale)
+    )
 
 
 def _shared_labels(card):
