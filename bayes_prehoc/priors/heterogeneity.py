@@ -13,8 +13,8 @@ have nothing in common in one respect: under h above 2, of probability .08, a co
 correlation of .2.
 
 Of one project (`of_new_project`) the data say nothing of h, and theta_new given theta_1 and h is normal, so a card
-that is a mixture of normals makes another one for a new project: over many values of h, each coordinate's its own. Where
-data contradict a card in one coordinate, the components in which that one differs gain, and the others stay.
+that is a mixture of normals makes another one for a new project, over many values of h, each coordinate's its own.
+Where data contradict a card in one coordinate, the components in which that one differs gain, and the others stay.
 
 Of several (`predictive`), what project k's data say of theta_k is its card over the weak prior that is in it, taken as
 normal by its first two moments: of precision Lambda_k = S_k^-1 - I and S_k^-1 m_k. Where a card knows less than the

@@ -124,6 +124,30 @@ def test_a_project_that_learned_nothing_leaves_the_weak_prior():
     np.testing.assert_allclose(made.covariance, np.broadcast_to(np.eye(3), made.covariance.shape), atol=1e-12)
 
 
+def test_data_that_contradict_one_coordinate_leave_the_card_its_say_in_others():
+    """The posterior under data of one coordinate that are twenty of the card's standard deviations off."""
+    project = Gaussians(np.ones(1), np.array([[2.0, 1.0]]), 0.01 * np.eye(2)[None])
+    prior = of_new_project(project)
+
+    def moments_given(value, error):
+        variance = prior.covariance[:, 0, 0] + error**2
+        log_weight = np.log(prior.weight) - 0.5 * np.log(variance) - 0.5 * (value - prior.mean[:, 0]) ** 2 / variance
+        weight = np.exp(log_weight - np.logaddexp.reduce(log_weight))
+        gain = prior.covariance[:, :, 0] / variance[:, None]
+        mean = prior.mean + gain * (value - prior.mean[:, [0]])
+        covariance = prior.covariance - gain[:, :, None] * prior.covariance[:, None, 0]
+        return mixture.moments(Gaussians(weight, mean, covariance))
+
+    (before, spread), (near, _), (mean, covariance) = (
+        mixture.moments(prior),
+        moments_given(2.0, 0.2),
+        moments_given(0.0, 0.2),
+    )
+    assert mean[0] == pytest.approx(0.0, abs=0.1) and near[0] == pytest.approx(2.0, abs=0.1)
+    assert mean[1] == pytest.approx(before[1], abs=0.15)
+    assert np.sqrt(covariance[1, 1]) == pytest.approx(np.sqrt(spread[1, 1]), rel=0.25)
+
+
 def test_projects_that_do_not_differ_share_everything(monkeypatch):
     monkeypatch.setattr(meta, "HETEROGENEITY", 1e-6)
     project = Gaussians(np.ones(1), np.array([[2.0, -1.0]]), np.array([[[0.2, 0.1], [0.1, 0.3]]]))
