@@ -118,6 +118,7 @@ def _check_alike(cards):
     if len(cards) < 2:
         raise InputError(f"{len(cards)} cards", "combine", "Give two or more.")
     first, owners = cards[0], {}
+    everywhere = {site.name: card.name for card in cards for site in card.sites if not _is_list(site)}
     for card in cards:
         where = f"card {card.name}"
         if card.provenance.projects > 1:
@@ -128,6 +129,14 @@ def _check_alike(cards):
                 raise InputError(
                     f"its {field} is {mine}, that of {first.name} is {other}", where, "Combine cards that are alike."
                 )
+        there = {site.name for site in card.sites}
+        lacking = [name for name in everywhere if name not in there]
+        if lacking:
+            raise InputError(
+                f"it has no site {lacking[0]!r}, which {everywhere[lacking[0]]} has, so others mean something else",
+                where,
+                "Combine cards of the same model; a fit that is given both puts them in its own terms first.",
+            )
         for row in card.fingerprints:
             other = owners.setdefault(row.tobytes(), card)
             if other is not card:
@@ -169,16 +178,6 @@ def _union(cards):
     """Sites with all coordinates that any card has, and the weak prior of them."""
     sites, weak = {}, {}
     for card in cards:
-        for other in cards:
-            there = {site.name for site in other.sites}
-            missing = [site.name for site in card.sites if not _is_list(site) and site.name not in there]
-            if missing:
-                raise InputError(
-                    f"it has no site {missing[0]!r}, which {card.name} has, so what they have in common means "
-                    "something else",
-                    f"card {other.name}",
-                    "Combine cards of the same model; a fit that is given both puts them in its own terms first.",
-                )
         for site in card.sites:
             known = sites.setdefault(site.name, site)
             same = (known.transform, known.log_of, known.shape[1:]) == (site.transform, site.log_of, site.shape[1:])

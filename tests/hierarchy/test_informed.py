@@ -239,6 +239,7 @@ def test_cards_of_different_families_are_combined(make, monkeypatch):
         return Predictive(rng.normal(size=(4000, size)), np.ones((4000, size)), 1.0, 4000.0)
 
     monkeypatch.setattr("bayes_prehoc.priors.meta.predictive", drawn)
+    monkeypatch.setattr("bayes_prehoc.priors.meta.FITTED", 1000)
     cards = [
         make.card(Basis(("accuracy",), families), name=f"of-{len(families)}", first=len(families))
         for families in (("a", "b"), ("b", "c", ""), ())
