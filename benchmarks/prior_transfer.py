@@ -67,7 +67,7 @@ WRONG_AT = 8
 MOST_LOST, ENOUGH = 0.2, 8
 KERNEL = stats.t(4)
 RESAMPLES = 2000
-OFFERED, TAKEN = 40_000, 2000
+OFFERED, TAKEN = 20_000, 1000
 """Draws of the known population, and those of a new task that are taken of them."""
 
 
@@ -174,13 +174,19 @@ def figures_of_draws(drawn, curve, latents, held_out) -> dict:
     return {"score": float(np.log(density).mean()), "width": float(high - low), "held": bool(low <= truth <= high)}
 
 
+@jax.jit
+def _log_likelihoods(latents, shared, data):
+    """Of one task's estimates at latents (N, 3)."""
+    return task_log_likelihood(tuple(latents.T[:, None]), shared, jnp.zeros(1), data, PROXY)[0]
+
+
 def with_population_known(data, latents, held_out, seed: int) -> dict:
     """Figures of a new task whose population is known exactly: `MEAN`, the spreads of families and tasks, `KNOWN`."""
     spread_key, rows_key, drawn_key = jax.random.split(jax.random.key(seed), 3)
     spread = np.hypot(OF_FAMILIES, OF_TASKS)
     offered = jnp.asarray(MEAN + spread * jax.random.normal(spread_key, (OFFERED, 3)))
     shared = Shared(np.exp(KNOWN["log_onset"]), *(KNOWN[name] for name in Shared._fields[1:]))
-    log_weight = task_log_likelihood(tuple(offered.T[:, None]), shared, jnp.zeros(1), data, PROXY)[0]
+    log_weight = _log_likelihoods(offered, shared, data)
     level, share, rate = offered[jax.random.categorical(rows_key, log_weight, shape=(TAKEN,))].T
     every = Shared(*(jnp.full((1, TAKEN), value) for value in shared))
     noise, depth = jnp.zeros((1, TAKEN)), jnp.asarray(HELD_OUT)[:, None]
