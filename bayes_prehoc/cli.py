@@ -446,7 +446,8 @@ def _show_posterior(posterior, out, as_json):
     else:
         print_out(fit_text(posterior))
     if posterior.converged and posterior.card is not None and not posterior.card.check.passed:
-        say(f"Prior-data conflict: {posterior.card.check.advice}")
+        known = "" if posterior.card.conflict else " is not known"
+        say(f"Prior-data conflict{known}: {posterior.card.check.advice}")
     if not posterior.converged:
         say_what_failed(posterior)
         raise typer.Exit(WITHHELD)

@@ -12,6 +12,9 @@ are seen up to half of their depth. Figures of a fit:
 - c*: width of the central 90% interval of its logarithm, and whether it holds the truth; the price of depth is such
   that the true risk at a twentieth of the run is worth a full run. c* is not clipped.
 
+Beside them stands what no card can do better than: new tasks under the population that the simulated tasks are drawn
+from, known exactly, by importance sampling of its draws.
+
 *Seeds needed*: the least number tried at which the mean log score under the card is that of 64 runs without or more,
 and the interval of c* as narrow or narrower. The wrong card is the same with its rates four times too small. Intervals
 are central 90% of a bootstrap over new tasks. Fits that missed the gate count like others; how many did is said.
@@ -26,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from _kept import Kept
 from _table import Figure, machine, print_figures, write_figures
@@ -41,9 +45,10 @@ from bayes_prehoc.hierarchy.evaluator import generator
 from bayes_prehoc.hierarchy.fit import posterior_of
 from bayes_prehoc.hierarchy.inference import sample
 from bayes_prehoc.hierarchy.informed import card_for, informed_by
-from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
+from bayes_prehoc.hierarchy.likelihood import Shared, alpha_of_rate
 from bayes_prehoc.hierarchy.mixing import mixed, weighed
-from bayes_prehoc.hierarchy.model import weak_prior
+from bayes_prehoc.hierarchy.model import task_log_likelihood, weak_prior
+from bayes_prehoc.hierarchy.predict import drawn_estimates
 from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
@@ -62,19 +67,23 @@ WRONG_AT = 8
 MOST_LOST, ENOUGH = 0.2, 8
 KERNEL = stats.t(4)
 RESAMPLES = 2000
+OFFERED, TAKEN = 20_000, 1000
+"""Draws of the known population, and those of a new task that are taken of them."""
 
 
 class Size(NamedTuple):
-    """Families, tasks of each that make the card, new tasks of each family left out, and numbers of seeds under it."""
+    """Families and how many of them are left out in turn, tasks of each that make the card, new tasks of one left out,
+    numbers of seeds under the card, and without one."""
 
     families: int
+    left_out: int
     tasks: int
     new: int
     seeds: tuple[int, ...]
     without: int
 
 
-SIZES = {"smoke": Size(2, 1, 1, (8,), 8), "full": Size(6, 4, 4, (4, 8, 16), 64)}
+SIZES = {"smoke": Size(2, 1, 1, 1, (8,), 8), "full": Size(6, 6, 4, 4, (4, 8, 16), 64)}
 
 
 def drawn_tasks(rng, families: int, tasks: int, seed: int):
@@ -137,6 +146,13 @@ def figures_of(posterior, latents, held_out) -> dict:
     """Log score, and c*: log width and whether it holds the truth."""
     (task,) = posterior.tasks
     drawn = np.log(posterior.predict_risk(task, HELD_OUT * HORIZON, OTHERS))
+    curve = posterior.curve(task)
+    found = figures_of_draws(drawn, (curve.reducible, curve.alpha, curve.onset), latents, held_out)
+    return found | {"converged": posterior.converged}
+
+
+def figures_of_draws(drawn, curve, latents, held_out) -> dict:
+    """The same of draws: log variances at `HELD_OUT` (S, 4), and of the reducible risk, alpha and the onset (S,)."""
     width = 1.06 * np.subtract(*np.quantile(drawn, (0.75, 0.25), axis=0)) / 1.349 * len(drawn) ** -0.2
     density = KERNEL.pdf((np.log(held_out) - drawn) / width).mean(axis=0) / width
     level, share, rate = latents
@@ -153,11 +169,32 @@ def figures_of(posterior, latents, held_out) -> dict:
             np.asarray(theory.optimal_depth(price, reducible, REFERENCE_DEPTH * HORIZON, alpha, onset) + onset)
         )
 
-    curve = posterior.curve(task)
-    low, high = np.quantile(log_depth(curve.reducible, curve.alpha, curve.onset), (0.05, 0.95))
+    low, high = np.quantile(log_depth(*curve), (0.05, 0.95))
     truth = float(log_depth(true["reducible"], true["alpha"], onset))
-    found = {"score": float(np.log(density).mean()), "width": float(high - low), "held": bool(low <= truth <= high)}
-    return found | {"converged": posterior.converged}
+    return {"score": float(np.log(density).mean()), "width": float(high - low), "held": bool(low <= truth <= high)}
+
+
+@jax.jit
+def _log_likelihoods(latents, shared, data):
+    """Of one task's estimates at latents (N, 3)."""
+    return task_log_likelihood(tuple(latents.T[:, None]), shared, jnp.zeros(1), data, PROXY)[0]
+
+
+def with_population_known(data, latents, held_out, seed: int) -> dict:
+    """Figures of a new task whose population is known exactly: `MEAN`, the spreads of families and tasks, `KNOWN`."""
+    spread_key, rows_key, drawn_key = jax.random.split(jax.random.key(seed), 3)
+    spread = np.hypot(OF_FAMILIES, OF_TASKS)
+    offered = jnp.asarray(MEAN + spread * jax.random.normal(spread_key, (OFFERED, 3)))
+    shared = Shared(np.exp(KNOWN["log_onset"]), *(KNOWN[name] for name in Shared._fields[1:]))
+    log_weight = _log_likelihoods(offered, shared, data)
+    level, share, rate = offered[jax.random.categorical(rows_key, log_weight, shape=(TAKEN,))].T
+    every = Shared(*(jnp.full((1, TAKEN), value) for value in shared))
+    noise, depth = jnp.zeros((1, TAKEN)), jnp.asarray(HELD_OUT)[:, None]
+    own = (level[None], share[None], rate[None])
+    drawn = drawn_estimates(drawn_key, own, every, noise, data, depth, OTHERS - 1.0, PROXY).T
+    reducible = np.exp(np.asarray(level, float)) * special.expit(-np.asarray(share, float))
+    curve = reducible, np.asarray(alpha_of_rate(rate, PROXY)), np.exp(KNOWN["log_onset"]) * HORIZON
+    return figures_of_draws(drawn, curve, latents, held_out)
 
 
 def replicate(card, place, latents, estimated, size: Size, seed: int) -> dict:
@@ -212,8 +249,8 @@ def needed(results, size: Size) -> tuple[float, float, float]:
     return of(results), *np.quantile(drawn, (0.05, 0.95), method="nearest")
 
 
-def figures(results: list[dict], size: Size, judged: bool) -> list[Figure]:
-    """What is told of new tasks."""
+def figures(results: list[dict], limits: list[dict], size: Size, judged: bool) -> list[Figure]:
+    """What is told of new tasks; `limits` are figures with their population known, by number of runs."""
     found = []
 
     def told(name, values, unit, target=None, met=None):
@@ -232,6 +269,10 @@ def figures(results: list[dict], size: Size, judged: bool) -> list[Figure]:
     for runs in size.seeds:
         gain = of(f"card {runs}", "score") - of(baseline, "score")
         told(f"card, {runs} seeds, over no card, {size.without}: log score", gain, "nats per held-out depth")
+    for runs in size.seeds:
+        gain = np.array([one[runs]["score"] for one in limits]) - of(baseline, "score")
+        told(f"population known, {runs} seeds, over no card, {size.without}: log score", gain,
+             "nats per held-out depth")  # fmt: skip
     value, low, high = needed(results, size)
     target = (f"at most {ENOUGH}", bool(value <= ENOUGH)) if judged else (None, None)
     found.append(Figure("seeds needed under the card", value, f"of those tried, 90% {low:g} to {high:g}", *target))
@@ -257,20 +298,33 @@ def main() -> None:
     print(machine())
     size = SIZES[options.size]
     kept = Kept(options.keep, [options.size, *size])
-    most = min(options.most or np.inf, size.families * size.new)
+    most = min(options.most or np.inf, size.left_out * size.new)
     latents, estimated = drawn_tasks(np.random.default_rng(0), size.families, size.tasks + size.new, seed=0)
     cards = {}
-    # All families once, then again: what an interrupted run leaves is of as many of them as can be.
+
+    def new_place(number):
+        # All families once, then again: what an interrupted run leaves is of as many of them as can be.
+        return number % size.left_out, size.tasks + number // size.left_out
+
     for number in tqdm(range(int(most)), initial=len(kept.results), desc="new tasks", disable=None, leave=False):
         if number < len(kept.results):
             continue
-        out, again = number % size.families, number // size.families
+        out, _ = place = new_place(number)
         if out not in cards:
             others = [(f, t) for f in range(size.families) if f != out for t in range(size.tasks)]
             known = {f"{f}-{t}": (estimated((f, t), SEEN, OTHERS), OTHERS) for f, t in others}
             cards[out] = card_of(bp.fit(estimates_of(known), seed=out), f"without-{out}")
-        kept.add(replicate(cards[out], (out, size.tasks + again), latents, estimated, size, seed=number))
-    found = figures(kept.results, size, judged=options.size == "full")
+        kept.add(replicate(cards[out], place, latents, estimated, size, seed=number))
+    limits = []
+    for number in range(len(kept.results)):
+        place = new_place(number)
+        held_out = estimated(place, HELD_OUT, OTHERS, again=1)
+        by_runs = {}
+        for runs in size.seeds:
+            data = model_data(estimates_of({"new": (estimated(place, SEEN, runs), runs)}))
+            by_runs[runs] = with_population_known(data, latents[place], held_out, seed=number)
+        limits.append(by_runs)
+    found = figures(kept.results, limits, size, judged=options.size == "full")
     print_figures(found)
     write_figures(options.json, found)
 

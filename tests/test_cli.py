@@ -21,7 +21,7 @@ from bayes_prehoc import _console
 from bayes_prehoc._arguments import parse_cost, parse_loss, parse_numbers, parse_seeds
 from bayes_prehoc.cli import main
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.hierarchy.conflict import Threshold
+from bayes_prehoc.hierarchy.conflict import UNKNOWN, Threshold
 from bayes_prehoc.hierarchy.evidence import Evidence
 from bayes_prehoc.hierarchy.mixing import CardWeight
 from bayes_prehoc.planning import REGIMES
@@ -389,6 +389,10 @@ def test_fit_under_a_card(here, monkeypatch, tmp_path):
     assert document["card"]["threshold"] == {"value": 0.2, "lower": 0.1, "upper": 0.3, "simulated": 40}
     assert not {check["check"]: check for check in document["checks"]}["prior_data_conflict"]["passed"]
     assert bp.load_posterior(tmp_path / "p.nc").card.words == weight.words
+    weight = dataclasses.replace(weight, threshold=UNKNOWN)
+    code, out, err = run(*command, "--json")
+    assert code == 0 and json.loads(out)["card"]["threshold"]["value"] is None
+    assert "Prior-data conflict is not known" in err and "not known whether it conflicts" in json.loads(out)["prior"]
 
 
 def test_ingest_fills_a_store_that_fit_reads(here, tmp_path):

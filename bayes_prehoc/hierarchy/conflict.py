@@ -1,8 +1,8 @@
 r"""How large the weak prior's weight gets where estimates and card do not conflict: by estimates drawn from the card.
 
-Hyperparameters are drawn from the card (from the weak prior where it says nothing), latents from their population, and
-estimates of the same tasks, depths and degrees of freedom from the likelihood. Their evidence under the card and under
-the weak prior is by importance sampling with one set of points for both,
+Hyperparameters are drawn from the card as it is used, for a new project (from the weak prior where it says nothing),
+latents from their population, and estimates of the same tasks, depths and degrees of freedom from the likelihood. Their
+evidence under the card and under the weak prior is by importance sampling with one set of points for both,
 
 .. math:: Z_{prior} \approx \frac{1}{N} \sum_n \frac{p_{prior}(x_n) \, p(\hat U | x_n)}{q(x_n)} ,
 

@@ -63,7 +63,9 @@ def fit(estimates: RiskEstimates, *, prior: Card | Sequence[Card] | None = None,
     With a card there are two fits, under the card and under the weak prior, each of which must pass the gate. The
     posterior is their mixture by the evidence of the estimates under each (`hierarchy.evidence`), in which the weak
     prior, a tenth of the prior, has the weight w; a w that is larger than it would be were the estimates the card's is
-    told as conflict (`hierarchy.conflict`), and the answer stands (Schmidli et al. 2014).
+    told as conflict (`hierarchy.conflict`), and the answer stands (Schmidli et al. 2014). A card is of another project
+    than the estimates: under it their hyperparameters are the card's as far as projects are alike
+    (`priors.heterogeneity`).
     """
     if not isinstance(estimates, RiskEstimates):
         raise InputError(f"got a {type(estimates).__name__}", "fit", "Give what estimate_risk returns.")

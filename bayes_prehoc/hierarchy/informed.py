@@ -1,14 +1,17 @@
 """Prior cards as the prior of a fit: what a card says in the terms of this model, and the tilt that follows.
 
-A card is of another project's tasks. Coordinates that this model lacks (kinds of metric and families that do not occur)
-are integrated out, which leaves the others as they are. Where one model has families as a level and the other has not,
-population means are of something else, and are moved before:
+A card is of another project's tasks, and projects differ: what one says of another is wider than itself
+(`priors.heterogeneity`). A combination of several allows for that already.
+
+Coordinates that this model lacks (kinds of metric and families that do not occur) are integrated out, which leaves the
+others as they are. Where one model has families as a level and the other has not, population means are of something
+else, and are moved before:
 
 - A card with families, a model without: where all tasks are of one family, the model's means are that family's. They
   are moved by its effect, or by one from the population of families where the card does not know it. Tasks of several
   families, too few for a level, differ by more: the spread between families is added to that between tasks.
 - A card without families, a model with: the card's means are those of one family, or of a mixture of them, whose effect
-  is taken off as one that nobody knows.
+  is taken off as one that nobody knows; the spread between families goes with it.
 
 What a card with covariates says of slopes is left out as `cards.without_covariates` does. Cards that transform a
 hyperparameter otherwise than the model are expressed in its coordinates. Each is done to draws of the card, of which a
@@ -37,6 +40,8 @@ from bayes_prehoc.hierarchy.model import (
 from bayes_prehoc.hierarchy.target import PARTIAL_BETA
 from bayes_prehoc.hierarchy.tilt import Tilt, tilt_of
 from bayes_prehoc.priors import PriorCard, Site, Weak, combine, load_card
+from bayes_prehoc.priors.heterogeneity import of_new_project
+from bayes_prehoc.priors.meta import is_named
 from bayes_prehoc.priors.mixture import Gaussians, fit_gaussians, moments, sample
 from bayes_prehoc.priors.transforms import unconstrained
 from bayes_prehoc.risk.estimates import RiskEstimates
@@ -83,7 +88,7 @@ class Informed(NamedTuple):
     Attributes
     ----------
     density : Gaussians
-        Of the K coordinates.
+        Of the K coordinates, for a new project.
     places : array (K,)
         Where they are in the coordinates x of `target`.
     weak : Weak
@@ -123,7 +128,8 @@ def informed_by(card: PriorCard, hyperprior: Hyperprior, proxy: str, basis: Basi
     by_label = _by_label(sites, weak)
     labels = [label for site in order for label in site.labels]
     weak = _in_order(labels, by_label)
-    known = set(_shared_labels(card))
+    # Tasks that name no family are of another one in each project.
+    known = set(filter(is_named, card.labels))
     places = np.array([place for place, label in enumerate(labels) if label in known], int)
     if not len(places):
         raise InputError("it knows none of this model's hyperparameters", f"card {card.name}", "Take another card.")
@@ -131,9 +137,11 @@ def informed_by(card: PriorCard, hyperprior: Hyperprior, proxy: str, basis: Basi
     correlations = next(site for site in sites if site.name == "corr").labels
     partial = np.array([row for row, label in enumerate(spoken) if label in correlations], int)
     b = np.array([float(PARTIAL_BETA[correlations.index(spoken[row])]) for row in partial])
+    before = _in_order(spoken, by_label)
     density = card.marginal(spoken)
-    tilt = tilt_of(density, _in_order(spoken, by_label), places, partial, b)
-    return Informed(density, places, weak, tilt)
+    if card.provenance.projects == 1:
+        density = _of_new_project(density, before)
+    return Informed(density, places, weak, tilt_of(density, before, places, partial, b))
 
 
 def card_in_terms_of(card: PriorCard, estimates: RiskEstimates, hyperprior: Hyperprior, basis: Basis) -> PriorCard:
@@ -156,16 +164,21 @@ def card_in_terms_of(card: PriorCard, estimates: RiskEstimates, hyperprior: Hype
         values = _off_unknown_family(rng, values, hyperprior)
     kept = [
         dataclasses.replace(site, transform=own[site.name].transform) if site.name in own else site
-        for site in card.sites
+        for site in (*card.sites, *(site for site in sites if site.name not in theirs))
         if site.name in values
     ]
     return _remade(card, kept, values, _by_label(card.sites, card.weak) | _by_label(sites, weak))
 
 
-def _shared_labels(card):
-    """Labels that mean the same in every model: tasks that name no family are of another one each time."""
-    unknown = (f"[{NO_FAMILY}]", f"[{NO_FAMILY}, ")
-    return [label for label in card.labels if not any(part in label for part in unknown)]
+def _of_new_project(project, weak):
+    """A density that allows for how projects differ (`priors.heterogeneity`), of one project's."""
+    standard = Gaussians(
+        project.weight, (project.mean - weak.mean) / weak.scale, project.covariance / np.outer(weak.scale, weak.scale)
+    )
+    made = of_new_project(standard)
+    return Gaussians(
+        made.weight, weak.mean + weak.scale * made.mean, made.covariance * np.outer(weak.scale, weak.scale)
+    )
 
 
 def _without_families(rng, values, card, families):
@@ -190,7 +203,8 @@ def _off_unknown_family(rng, values, hyperprior):
     """Hyperparameters of all families, where those of one that nobody knows are given."""
     number = len(values["tau"])
     tau = np.abs(rng.normal(size=(number, 3))) * np.array(hyperprior.tau_family)
-    return _moved(values, tau * rng.normal(size=(number, 3)), *rng.normal(size=(2, number)))
+    moved = _moved(values, tau * rng.normal(size=(number, 3)), *rng.normal(size=(2, number)))
+    return moved | {"tau_family": tau}
 
 
 def _moved(values, effect, onset, misfit):

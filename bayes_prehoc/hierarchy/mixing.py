@@ -19,6 +19,16 @@ OF_WEAK, OF_CARD = "weak_", "card_"
 WELL_ENOUGH = 0.05
 """Standard error of w, beyond which the evidences do not tell what to mix."""
 Z90 = 1.645
+CONFLICT_ADVICE = (
+    "The estimates are unlike what the card was made from, so the weak prior has taken its place as far as w says. "
+    "Look whether the tasks are of the card's kind, and at their scale and horizon; else fit without it."
+)
+UNKNOWN_ADVICE = (
+    "Whether card and estimates conflict is not known: the fit missed its gate, or too few sets of estimates could be "
+    "simulated from the card. Mend what the gate names, or fit again with another seed."
+)
+SAID = {None: ", of which it is not known whether it conflicts with the estimates", False: "",
+        True: ", which conflicts with the estimates"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,27 +61,36 @@ class CardWeight:
     fingerprints: UInt8[np.ndarray, "N 16"]
 
     @property
+    def conflict(self) -> bool | None:
+        """Whether card and estimates conflict; None where the weight or its threshold is not known."""
+        if not (math.isfinite(self.weight) and math.isfinite(self.threshold.value)):
+            return None
+        return self.weight > self.threshold.value
+
+    @property
     def check(self) -> Check:
-        """Whether card and estimates conflict; the answer stands in either case."""
-        advice = (
-            "The estimates are unlike what the card was made from, so the weak prior has taken its place as far as w "
-            "says. Look whether the tasks are of the card's kind, and at their scale and horizon; else fit without it."
-        )
-        passed = bool(self.weight <= self.threshold.value)
+        """Whether it is known that card and estimates do not conflict; the answer stands in any case."""
+        advice = UNKNOWN_ADVICE if self.conflict is None else CONFLICT_ADVICE
+        passed = self.conflict is False
         return Check("prior_data_conflict", passed, self.weight, self.threshold.value, f"card {self.name}", advice)
 
     def to_dict(self) -> dict:
-        """What can be written as JSON: all but the fingerprints."""
+        """What can be written as JSON, null for what is not known: all but the fingerprints."""
         parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del parts["fingerprints"]
-        return parts | {name: parts[name]._asdict() for name in ("weak", "card", "threshold")}
+        return _known(parts | {name: parts[name]._asdict() for name in ("weak", "card", "threshold")})
 
     @classmethod
     def from_dict(cls, parts: dict, fingerprints: UInt8[np.ndarray, "N 16"]) -> "CardWeight":
         """The inverse."""
+        unknown = {"weight": math.nan, "log_z": math.nan, "error": math.inf, "value": math.nan}
+
+        def own(these):
+            return {name: unknown[name] if value is None else value for name, value in these.items()}
+
         kinds = {"weak": Evidence, "card": Evidence, "threshold": Threshold}
-        own = {name: kind(**parts[name]) for name, kind in kinds.items()}
-        return cls(**parts | own, fingerprints=fingerprints)
+        inner = {name: kind(**own(parts[name])) for name, kind in kinds.items()}
+        return cls(**own(parts) | inner, fingerprints=fingerprints)
 
     @property
     def briefly(self) -> str:
@@ -82,10 +101,9 @@ class CardWeight:
     def words(self) -> str:
         """The prior in words with its figures."""
         threshold = self.threshold
-        conflict = "" if self.check.passed else ", which conflicts with the estimates"
         found = (
-            f"card {self.name}{conflict}, and the weak prior with the posterior weight w = {self.weight:.2g} "
-            f"[{self.lower:.2g}, {self.upper:.2g}], {WEAK_SHARE:g} before data"
+            f"card {self.name}{SAID[self.conflict]}, and the weak prior with the posterior weight "
+            f"w = {self.weight:.2g} [{self.lower:.2g}, {self.upper:.2g}], {WEAK_SHARE:g} before data"
         )
         if not threshold.simulated:
             return found
@@ -137,6 +155,13 @@ def mixed(
         taken(weak.x, card.x),
     )
     return made, (rows >= counts[0]).astype(float)
+
+
+def _known(parts):
+    """With None for numbers that are not finite."""
+    if isinstance(parts, dict):
+        return {name: _known(value) for name, value in parts.items()}
+    return None if isinstance(parts, float) and not math.isfinite(parts) else parts
 
 
 def _in_order(rows, weak):

@@ -61,7 +61,11 @@ class Tilt(NamedTuple):
         """
         xp = jnp if isinstance(x, jax.Array) else np
         y = (x if xp is jnp else np.asarray(x, np.float64))[..., self.places]
-        white = xp.einsum("cij,...cj->...ci", self.into, y[..., None, :] - self.mean)
+        # One product of matrices for all normals, which may be hundreds; from near the means, where no digits are lost.
+        off, away = y - self.weak_mean, self.mean - self.weak_mean
+        into = self.into.reshape(-1, len(self.places))
+        white = (off @ into.T).reshape(*off.shape[:-1], *self.mean.shape)
+        white = white - xp.einsum("cij,cj->ci", self.into, away)
         terms = self.constant - 0.5 * xp.sum(white**2, axis=-1)
         most = xp.max(terms, axis=-1, keepdims=True)
         card = most[..., 0] + xp.log(xp.sum(xp.exp(terms - most), axis=-1))

@@ -1,19 +1,27 @@
-r"""Several projects' cards as one prior for a new project: a meta-analysis with heterogeneity between projects.
+r"""What cards say of a new project: a meta-analysis with heterogeneity between projects.
 
 In coordinates in which the weak prior is standard normal, project k has hyperparameters theta_k, and a new one
 theta_new,
 
-    theta_k, theta_new ~ Normal(mu, diag(h^2)),   mu ~ Normal(0, I),   h_j ~ half-normal(1/2) .
+    theta_k = (mu + h z_k) / sqrt(1 + h^2),   mu, z_k ~ Normal(0, I),   h_j ~ half-Cauchy(1/4) ,
 
-Half of the weak prior's width is a large difference between projects, and none is the likeliest (Neuenschwander et al.
-2010; Roever et al. 2021). What project k's data say of theta_k is its card over the weak prior that is in it, taken as
+each operation coordinate by coordinate. So every project by itself has the weak prior, under which cards are fitted,
+and any two correlate by 1 / (1 + h^2) in each coordinate. That projects do not differ is the likeliest; half of the
+weak prior's width is a large difference, with seven tenths of the probability below it, as under the half-normal(1/2)
+that is usual (Neuenschwander et al. 2010; Roever et al. 2021). The tail is heavier (Gelman 2006), because projects may
+have nothing in common in one respect: under h above 2, of probability .08, a coordinate is the weak prior's but for a
+correlation of .2.
+
+Of one project (`of_new_project`) the data say nothing of h, and theta_new given theta_1 and h is normal, so a card
+that is a mixture of normals makes another one for a new project, over many values of h, each coordinate's its own.
+Where data contradict a card in one coordinate, the components in which that one differs gain, and the others stay.
+
+Of several (`predictive`), what project k's data say of theta_k is its card over the weak prior that is in it, taken as
 normal by its first two moments: of precision Lambda_k = S_k^-1 - I and S_k^-1 m_k. Where a card knows less than the
 weak prior, in any direction, it says nothing. A coordinate that a card lacks (another kind of metric) is one of which
-it says nothing.
-
-With theta_k and mu integrated out there is a closed form for the density of h, which elliptical slices sample (Murray,
-Adams & MacKay 2010) from coordinates of h that are standard normal; mu and theta_new are drawn exactly. The draws of
-theta_new make the new card's mixture.
+it says nothing. With theta_k and mu integrated out there is a closed form for the density of h, which elliptical
+slices sample (Murray, Adams & MacKay 2010) from coordinates of h that are standard normal; mu and theta_new are drawn
+exactly. The draws of theta_new make the new card's mixture.
 """
 
 from collections.abc import Sequence
@@ -25,11 +33,14 @@ from jaxtyping import Float, Int
 from scipy import special
 
 from bayes_prehoc.errors import InputError
+from bayes_prehoc.priors.mixture import Gaussians
 
-__all__ = ["HETEROGENEITY", "Evidence", "Predictive", "evidence_of", "predictive"]
+__all__ = ["HETEROGENEITY", "Evidence", "Predictive", "evidence_of", "of_new_project", "predictive"]
 
-HETEROGENEITY = 0.5
-"""Scale of the half-normal prior of h, in standard deviations of the weak prior."""
+HETEROGENEITY = 0.25
+"""Scale of the half-Cauchy prior of h."""
+VALUES = 64
+"""Of h, that stand for its prior: as many quantiles of each coordinate, in an order of its own."""
 LEAST_VARIANCE = 1e-8
 """Of a posterior, in those of the weak prior: that something is known better makes no difference here."""
 CHAINS, WARM_UP, DRAWS = 4, 250, 500
@@ -52,7 +63,7 @@ class Predictive(NamedTuple):
     ----------
     theta : array (S, P)
     heterogeneity : array (S, P)
-        h.
+        Standard deviation of projects around what they have in common, h / sqrt(1 + h^2).
     r_hat, ess : float
         The worst over h.
     """
@@ -61,6 +72,33 @@ class Predictive(NamedTuple):
     heterogeneity: Float[np.ndarray, "S P"]
     r_hat: float
     ess: float
+
+
+def of_new_project(project: Gaussians) -> Gaussians:
+    """The prior of a new project that follows from the posterior of one, both in the coordinates of the equation above.
+
+    Parameters
+    ----------
+    project : Gaussians
+        C normals in P dimensions.
+
+    Returns
+    -------
+    Gaussians
+        64 C normals: for each of them and of 64 values of h one that is moved towards the weak prior by
+        1 / (1 + h^2) in every coordinate.
+    """
+    count, size = project.mean.shape
+    ranks = np.random.default_rng(0).permuted(np.tile(np.arange(VALUES), (size, 1)), axis=1).T
+    alike = 1.0 / (1.0 + _half_cauchy(special.ndtri((ranks + 0.5) / VALUES)) ** 2)
+    mean = alike[:, None] * project.mean
+    covariance = alike[:, None, :, None] * project.covariance * alike[:, None, None, :]
+    covariance += ((1.0 - alike**2)[:, :, None] * np.eye(size))[:, None]
+    return Gaussians(
+        np.tile(project.weight / VALUES, VALUES),
+        mean.reshape(VALUES * count, size),
+        covariance.reshape(VALUES * count, size, size),
+    )
 
 
 def evidence_of(
@@ -93,7 +131,7 @@ def predictive(rng: np.random.Generator, evidence: Evidence) -> Predictive:
     """
     size = evidence.linear.shape[1]
     u = rng.normal(size=(CHAINS, size))
-    log_likelihood = _marginal(_half_normal(u), evidence)[0]
+    log_likelihood = _marginal(_half_cauchy(u), evidence)[0]
     for _ in range(WARM_UP):
         u, log_likelihood = _slice(rng, u, log_likelihood, evidence)
     kept = []
@@ -113,33 +151,38 @@ def predictive(rng: np.random.Generator, evidence: Evidence) -> Predictive:
             "combine",
             "Combine fewer cards, or with another seed.",
         )
-    h = _half_normal(chains.reshape(-1, size))
+    h = _half_cauchy(chains.reshape(-1, size))
     _, precision, linear = _marginal(h, evidence)
     factor = np.linalg.cholesky(precision)
     mean = np.linalg.solve(precision, linear[..., None])[..., 0]
     fresh, apart = rng.normal(size=(2, *h.shape))
     mu = mean + np.linalg.solve(np.swapaxes(factor, 1, 2), fresh[..., None])[..., 0]
-    return Predictive(mu + h * apart, h, r_hat, ess)
+    unit = _unit(h)
+    return Predictive(unit * (mu + h * apart), unit * h, r_hat, ess)
 
 
-def _half_normal(u):
+def _half_cauchy(u):
     """h of a standard normal u."""
-    # The quantile of a half-normal at Phi(u) is the normal's at (1 + Phi(u)) / 2.
-    return HETEROGENEITY * np.where(
-        u < 0.0,
-        np.sqrt(2.0) * special.erfinv(special.ndtr(np.minimum(u, 0.0))),
-        np.sqrt(2.0) * special.erfcinv(special.ndtr(-u)),
-    )
+    # By the probability above, which keeps its digits where h is large.
+    return HETEROGENEITY / np.tan(0.5 * np.pi * special.ndtr(-u))
+
+
+def _unit(h):
+    """What makes every project's variance that of the weak prior."""
+    return 1.0 / np.sqrt(1.0 + h**2)
 
 
 def _marginal(h, evidence):
     """Log likelihood (N,) of h (N, P) with theta_k and mu integrated out, and the precision (N, P, P) and linear term
     (N, P) of mu given h.
 
-    With theta = mu + h z and A = I + h Lambda h, a project's z integrates to
-    |A|^-1/2 exp(b' A^-1 b / 2) where b = h (linear - Lambda mu).
+    With theta = unit (mu + h z), evidence of mu + h z is of precision unit Lambda unit; with A = I + h Lambda h of
+    that one, a project's z integrates to |A|^-1/2 exp(b' A^-1 b / 2) where b = h (linear - Lambda mu).
     """
-    size = h.shape[1]
+    size, unit = h.shape[1], _unit(h)
+    evidence = Evidence(
+        unit[:, None, :, None] * evidence.precision * unit[:, None, None, :], unit[:, None] * evidence.linear
+    )
     scaled = h[:, None, :, None] * evidence.precision  # h Lambda, (N, K, P, P)
     factor = np.linalg.cholesky(np.eye(size) + scaled * h[:, None, None, :])
     both = np.concatenate([scaled, (h[:, None] * evidence.linear)[..., None]], axis=-1)
@@ -167,7 +210,7 @@ def _slice(rng, u, log_likelihood, evidence):
     while len(left):
         turn = angle[left, None]
         offered = u[left] * np.cos(turn) + fresh[left] * np.sin(turn)
-        values = _marginal(_half_normal(offered), evidence)[0]
+        values = _marginal(_half_cauchy(offered), evidence)[0]
         taken = values > level[left]
         moved[left[taken]], found[left[taken]] = offered[taken], values[taken]
         left = left[~taken]

@@ -1,6 +1,7 @@
 """Cards of several projects as one card for a new project (`heterogeneity` has the mathematics)."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +14,12 @@ from bayes_prehoc.priors.card import PriorCard, Weak
 from bayes_prehoc.priors.heterogeneity import ESS, R_HAT, evidence_of, predictive
 from bayes_prehoc.priors.verify import Diagnostic, compare_with_draws
 
-__all__ = ["Combination", "combine"]
+__all__ = ["Combination", "combine", "is_named"]
 
 FITTED, KEPT = 4000, 1000
 """Draws that a combined card's mixture is made of, and that it carries."""
+UNNAMED = ("[]", "[, ")
+"""In labels of what has no name, such as the family of tasks that name none."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,9 +65,16 @@ def combine(
     ------
     InputError
         There are fewer than two, a card is itself a combination, two have seen the same run, or they differ in proxy,
-        reference depth, weak prior or in how a site is transformed; or the chains of the heterogeneity do not agree.
+        reference depth, weak prior, in which sites they have or in how one is transformed; or the chains of the
+        heterogeneity do not agree.
+
+    Notes
+    -----
+    Of lists by name, such as levels by kind of metric and effects by family, a card may have any part: what has the
+    same name is taken to be alike as far as projects are. What has no name is another thing in each project, and left
+    out.
     """
-    cards = [card.converted(Units()) for card in cards]
+    cards = [_named(card.converted(Units())) for card in cards]
     _check_alike(cards)
     sites, weak = _union(cards)
     labels = [label for site in sites for label in site.labels]
@@ -108,6 +118,7 @@ def _check_alike(cards):
     if len(cards) < 2:
         raise InputError(f"{len(cards)} cards", "combine", "Give two or more.")
     first, owners = cards[0], {}
+    everywhere = {site.name: card.name for card in cards for site in card.sites if not _is_list(site)}
     for card in cards:
         where = f"card {card.name}"
         if card.provenance.projects > 1:
@@ -118,6 +129,14 @@ def _check_alike(cards):
                 raise InputError(
                     f"its {field} is {mine}, that of {first.name} is {other}", where, "Combine cards that are alike."
                 )
+        there = {site.name for site in card.sites}
+        lacking = [name for name in everywhere if name not in there]
+        if lacking:
+            raise InputError(
+                f"it has no site {lacking[0]!r}, which {everywhere[lacking[0]]} has, so others mean something else",
+                where,
+                "Combine cards of the same model; a fit that is given both puts them in its own terms first.",
+            )
         for row in card.fingerprints:
             other = owners.setdefault(row.tobytes(), card)
             if other is not card:
@@ -126,23 +145,52 @@ def _check_alike(cards):
                 )
 
 
+def is_named(label: str) -> bool:
+    """Whether a coordinate is of something that has a name."""
+    return not any(part in label for part in UNNAMED)
+
+
+def _named(card):
+    """The card without what has no name."""
+    kept = [place for place, label in enumerate(card.labels) if is_named(label)]
+    if len(kept) == len(card.labels):
+        return card
+    sites = [(site, tuple(filter(is_named, site.labels))) for site in card.sites]
+    labels = [label for _, own in sites for label in own]
+    return dataclasses.replace(
+        card,
+        sites=tuple(_relabelled(site, own) for site, own in sites if own),
+        mixture=mixture.marginal(card.mixture, kept),
+        weak=Weak(card.weak.mean[kept], card.weak.scale[kept]),
+        population={mean: scale for mean, scale in card.population.items() if {mean, scale} <= set(labels)},
+        draws=card.draws[:, kept],
+    )
+
+
+def _relabelled(site, labels):
+    """A list by name with other names."""
+    if labels == site.labels:
+        return site
+    return dataclasses.replace(site, shape=(len(labels) // math.prod(site.shape[1:]), *site.shape[1:]), labels=labels)
+
+
 def _union(cards):
     """Sites with all coordinates that any card has, and the weak prior of them."""
     sites, weak = {}, {}
     for card in cards:
         for site in card.sites:
             known = sites.setdefault(site.name, site)
-            same = (known.transform, known.log_of, len(known.shape)) == (site.transform, site.log_of, len(site.shape))
-            # Only a list with a place for each kind of something may differ in length from card to card.
-            if not same or (site.labels != known.labels and not _can_grow(site)):
+            same = (known.transform, known.log_of, known.shape[1:]) == (site.transform, site.log_of, site.shape[1:])
+            same = same and len(known.shape) == len(site.shape)
+            if not same or (site.labels != known.labels and not _is_list(site)):
                 raise InputError(
                     f"its site {site.name!r} is another than that of {cards[0].name}",
                     f"card {card.name}",
                     "Combine cards of the same model.",
                 )
-            labels = (*known.labels, *(label for label in site.labels if label not in known.labels))
-            if labels != known.labels:
-                sites[site.name] = dataclasses.replace(known, shape=(len(labels),), labels=labels)
+            sites[site.name] = _relabelled(
+                known, (*known.labels, *(label for label in site.labels if label not in known.labels))
+            )
         for place, label in enumerate(card.labels):
             mine = (float(card.weak.mean[place]), float(card.weak.scale[place]))
             if not np.allclose(weak.setdefault(label, mine), mine, rtol=1e-9, atol=1e-12):
@@ -153,8 +201,10 @@ def _union(cards):
     return tuple(sites.values()), Weak(found[:, 0].copy(), found[:, 1].copy())
 
 
-def _can_grow(site):
-    return len(site.shape) == 1 and all(len(values) == 1 for values in site.transform.parameters.values())
+def _is_list(site):
+    """Whether it has a row for each of several things with names, of which cards may know different ones."""
+    by_element = any(len(values) > 1 for values in site.transform.parameters.values())
+    return len(site.shape) > 0 and site.transform.kind != "correlation" and not by_element
 
 
 def _scope(cards):

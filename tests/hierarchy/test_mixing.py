@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from bayes_prehoc.hierarchy.checks import Check
-from bayes_prehoc.hierarchy.conflict import Threshold, sufficient, threshold_of
+from bayes_prehoc.hierarchy.conflict import UNKNOWN, Threshold, sufficient, threshold_of
 from bayes_prehoc.hierarchy.evidence import Evidence
 from bayes_prehoc.hierarchy.inference import DEFAULT, Samples
 from bayes_prehoc.hierarchy.mixing import CardWeight, mixed, weighed
@@ -100,6 +100,21 @@ def test_conflict_is_a_check_and_stands_in_the_words(weight):
     assert weight.briefly == "card six and the weak prior, w = 0.3"
 
 
-def test_it_can_be_written(weight):
-    read = CardWeight.from_dict(json.loads(json.dumps(weight.to_dict())), weight.fingerprints)
-    assert read.words == weight.words and read.weak == weight.weak and read.threshold == weight.threshold
+@pytest.mark.parametrize("changes", [{"threshold": UNKNOWN}, {"weight": np.nan}])
+def test_where_the_threshold_is_unknown_so_is_the_conflict(weight, changes):
+    unknown = dataclasses.replace(weight, **changes)
+    assert unknown.conflict is None and not unknown.check.passed
+    assert "not known whether it conflicts" in unknown.words and "which conflicts" not in unknown.words
+    assert "not known" in unknown.check.advice and "another seed" in unknown.check.advice
+    assert weight.conflict and "unlike what the card was made from" in weight.check.advice
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_it_can_be_written(weight, known):
+    """What is not known too, as strict JSON has it."""
+    if not known:
+        weight = dataclasses.replace(weight, weight=np.nan, weak=Evidence(np.nan, np.inf), threshold=UNKNOWN)
+    read = CardWeight.from_dict(json.loads(json.dumps(weight.to_dict(), allow_nan=False)), weight.fingerprints)
+    assert read.words == weight.words
+    for field in ("weak", "card", "threshold"):
+        np.testing.assert_equal(tuple(getattr(read, field)), tuple(getattr(weight, field)))

@@ -7,26 +7,30 @@ import pytest
 from scipy import stats
 
 from bayes_prehoc.errors import InputError
-from bayes_prehoc.priors import Transform, Units, combine
+from bayes_prehoc.priors import Transform, Units, combine, mixture
 from bayes_prehoc.priors import heterogeneity as meta
-from bayes_prehoc.priors.heterogeneity import HETEROGENEITY, Evidence, evidence_of, predictive
+from bayes_prehoc.priors.heterogeneity import HETEROGENEITY, Evidence, evidence_of, of_new_project, predictive
+from bayes_prehoc.priors.mixture import Gaussians
 
 
 def test_in_one_dimension_it_is_what_quadrature_gives():
     precision, estimates = np.array([8.0, 30.0, 4.0]), np.array([0.9, -0.2, 0.4])
     found = predictive(np.random.default_rng(0), Evidence(precision[:, None, None], (precision * estimates)[:, None]))
-    h = np.linspace(1e-4, 4.0, 4001)[:, None]
-    variance = 1.0 / precision + h**2
-    # mu ~ N(0, 1) and estimates ~ N(mu, variance), given h.
-    of_mean = 1.0 + (1.0 / variance).sum(axis=1)
+    h = np.geomspace(1e-4, 1e4, 8001)[:, None]
+    # What projects have in common has a share of the variance, 1.
+    common, apart = 1.0 / (1.0 + h**2), h**2 / (1.0 + h**2)
+    variance = 1.0 / precision + apart
+    # The common part is N(0, common), and estimates are N(of it, variance), given h.
+    of_mean = 1.0 / common[:, 0] + (1.0 / variance).sum(axis=1)
     mean = (estimates / variance).sum(axis=1) / of_mean
-    log_p = stats.halfnorm.logpdf(h[:, 0], scale=HETEROGENEITY)
-    log_p += -0.5 * np.log(variance).sum(axis=1) - 0.5 * np.log(of_mean)
+    log_p = stats.halfcauchy.logpdf(h[:, 0], scale=HETEROGENEITY)
+    log_p += -0.5 * np.log(variance).sum(axis=1) - 0.5 * np.log(of_mean * common[:, 0])
     log_p += -0.5 * (estimates**2 / variance).sum(axis=1) + 0.5 * mean**2 * of_mean
-    weight = np.exp(log_p - log_p.max())
+    # Of a grid in log h.
+    weight = h[:, 0] * np.exp(log_p - log_p.max())
     weight /= weight.sum()
-    assert found.heterogeneity.mean() == pytest.approx(weight @ h[:, 0], rel=0.05)
-    spread = np.sqrt(1.0 / of_mean + h[:, 0] ** 2)
+    assert found.heterogeneity.mean() == pytest.approx(weight @ np.sqrt(apart[:, 0]), rel=0.05)
+    spread = np.sqrt(1.0 / of_mean + apart[:, 0])
     for quantile in (0.05, 0.25, 0.5, 0.75, 0.95):
         at = np.quantile(found.theta[:, 0], quantile)
         assert weight @ stats.norm.cdf((at - mean) / spread) == pytest.approx(quantile, abs=0.02)
@@ -40,20 +44,21 @@ def test_with_correlation_it_is_what_weighing_everything_gives():
     found = predictive(np.random.default_rng(0), evidence)
     # Projects from the prior, weighed by what their data say; nothing integrated out.
     number = 400_000
-    h = np.abs(rng.normal(size=(number, size))) * HETEROGENEITY
+    h = np.abs(rng.standard_cauchy((number, size))) * HETEROGENEITY
+    unit = 1.0 / np.sqrt(1.0 + h**2)
     mu = rng.normal(size=(number, size))
     log_w = np.zeros(number)
     for precision, linear in zip(*evidence, strict=True):
-        theta = mu + h * rng.normal(size=(number, size))
+        theta = unit * (mu + h * rng.normal(size=(number, size)))
         log_w += theta @ linear - 0.5 * np.einsum("ni,ij,nj->n", theta, precision, theta)
     weight = np.exp(log_w - log_w.max())
     weight /= weight.sum()
-    new = mu + h * rng.normal(size=(number, size))
+    new = unit * (mu + h * rng.normal(size=(number, size)))
     mean = weight @ new
     covariance = (weight[:, None] * (new - mean)).T @ (new - mean)
     assert found.theta.mean(axis=0) == pytest.approx(mean, abs=0.04)
     assert np.cov(found.theta.T) == pytest.approx(covariance, abs=0.05)
-    assert found.heterogeneity.mean(axis=0) == pytest.approx(weight @ h, rel=0.08)
+    assert found.heterogeneity.mean(axis=0) == pytest.approx(weight @ (unit * h), rel=0.08)
 
 
 def test_the_weak_prior_is_taken_out_of_each_posterior_once():
@@ -74,8 +79,80 @@ def test_a_direction_that_was_not_learned_says_nothing():
 
 def test_without_evidence_it_is_the_prior():
     found = predictive(np.random.default_rng(0), Evidence(np.zeros((2, 3, 3)), np.zeros((2, 3))))
-    assert found.heterogeneity.mean() == pytest.approx(HETEROGENEITY * np.sqrt(2 / np.pi), rel=0.05)
-    assert found.theta.var() == pytest.approx(1.0 + HETEROGENEITY**2, rel=0.06)
+    h = stats.halfcauchy.ppf((np.arange(10_000) + 0.5) / 10_000, scale=HETEROGENEITY)
+    assert found.heterogeneity.mean() == pytest.approx(np.mean(h / np.sqrt(1.0 + h**2)), rel=0.05)
+    assert found.theta.var() == pytest.approx(1.0, rel=0.06)
+
+
+def test_one_project_tells_what_several_do_of_one():
+    """The closed form against the sampler, of one normal: means, spreads and tails."""
+    root = np.array([[0.5, 0.0], [0.2, 0.3]])
+    mean, covariance = np.array([1.5, -0.4]), root @ root.T
+    made = of_new_project(Gaussians(np.ones(1), mean[None], covariance[None]))
+    found = predictive(np.random.default_rng(0), evidence_of([mean], [covariance], [np.arange(2)], 2))
+    expected, spread = mixture.moments(made)
+    assert found.theta.mean(axis=0) == pytest.approx(expected, abs=0.04)
+    assert np.cov(found.theta.T) == pytest.approx(spread, abs=0.04)
+    at = np.quantile(found.theta, (0.01, 0.05, 0.25, 0.75, 0.95, 0.99), axis=0)
+    below = mixture.marginal_cdf(made, at)
+    assert below == pytest.approx(np.tile([[0.01], [0.05], [0.25], [0.75], [0.95], [0.99]], 2), abs=0.02)
+
+
+def test_a_new_project_of_a_mixture_is_the_mixture_of_new_projects():
+    """Against draws of the equation itself: h and the new project for each draw of the old one."""
+    rng = np.random.default_rng(3)
+    project = Gaussians(
+        np.array([0.3, 0.7]), np.array([[2.0, 0.0], [-0.5, 0.5]]), np.array([np.diag([0.04, 0.2]), 0.1 * np.eye(2)])
+    )
+    made = of_new_project(project)
+    assert made.weight.sum() == pytest.approx(1.0) and len(made.weight) == 2 * meta.VALUES
+    old = mixture.sample(rng, project, 200_000)
+    h = stats.halfcauchy.rvs(scale=HETEROGENEITY, size=old.shape, random_state=rng)
+    # Both are normal around mu; given the old one mu has this mean and variance.
+    alike = 1.0 / (1.0 + h**2)
+    mu = np.sqrt(alike) * old + np.sqrt(1.0 - alike) * rng.normal(size=old.shape)
+    new = np.sqrt(alike) * (mu + h * rng.normal(size=old.shape))
+    at = np.array([[-1.0, -1.0], [0.0, 0.0], [1.5, 0.5], [2.2, 1.5]])
+    np.testing.assert_allclose(
+        mixture.marginal_cdf(made, at), np.stack([(new < own).mean(axis=0) for own in at]), atol=0.01
+    )
+
+
+def test_a_project_that_learned_nothing_leaves_the_weak_prior():
+    made = of_new_project(Gaussians(np.ones(1), np.zeros((1, 3)), np.eye(3)[None]))
+    np.testing.assert_allclose(made.mean, 0.0)
+    np.testing.assert_allclose(made.covariance, np.broadcast_to(np.eye(3), made.covariance.shape), atol=1e-12)
+
+
+def test_data_that_contradict_one_coordinate_leave_the_card_its_say_in_others():
+    """The posterior under data of one coordinate that are twenty of the card's standard deviations off."""
+    project = Gaussians(np.ones(1), np.array([[2.0, 1.0]]), 0.01 * np.eye(2)[None])
+    prior = of_new_project(project)
+
+    def moments_given(value, error):
+        variance = prior.covariance[:, 0, 0] + error**2
+        log_weight = np.log(prior.weight) - 0.5 * np.log(variance) - 0.5 * (value - prior.mean[:, 0]) ** 2 / variance
+        weight = np.exp(log_weight - np.logaddexp.reduce(log_weight))
+        gain = prior.covariance[:, :, 0] / variance[:, None]
+        mean = prior.mean + gain * (value - prior.mean[:, [0]])
+        covariance = prior.covariance - gain[:, :, None] * prior.covariance[:, None, 0]
+        return mixture.moments(Gaussians(weight, mean, covariance))
+
+    (before, spread), (near, _), (mean, covariance) = (
+        mixture.moments(prior),
+        moments_given(2.0, 0.2),
+        moments_given(0.0, 0.2),
+    )
+    assert mean[0] == pytest.approx(0.0, abs=0.1) and near[0] == pytest.approx(2.0, abs=0.1)
+    assert mean[1] == pytest.approx(before[1], abs=0.15)
+    assert np.sqrt(covariance[1, 1]) == pytest.approx(np.sqrt(spread[1, 1]), rel=0.25)
+
+
+def test_projects_that_do_not_differ_share_everything(monkeypatch):
+    monkeypatch.setattr(meta, "HETEROGENEITY", 1e-6)
+    project = Gaussians(np.ones(1), np.array([[2.0, -1.0]]), np.array([[[0.2, 0.1], [0.1, 0.3]]]))
+    for part, own in zip(mixture.moments(of_new_project(project)), mixture.moments(project), strict=True):
+        np.testing.assert_allclose(part, own, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -84,8 +161,8 @@ def test_new_projects_lie_where_it_says():
     rng, size, projects = np.random.default_rng(5), 3, 4
     at = []
     for _ in range(60):
-        h = np.abs(rng.normal(size=size)) * HETEROGENEITY
-        theta = rng.normal(size=size) + h * rng.normal(size=(projects + 1, size))
+        h = np.abs(rng.standard_cauchy(size)) * HETEROGENEITY
+        theta = (rng.normal(size=size) + h * rng.normal(size=(projects + 1, size))) / np.sqrt(1.0 + h**2)
         root = rng.normal(size=(projects, size, size))
         precision = 3.0 * root @ np.swapaxes(root, 1, 2) + 2.0 * np.eye(size)
         linear = np.einsum("kij,kj->ki", precision, theta[:-1])
