@@ -68,6 +68,8 @@ class MadeUpPosterior:
     def curve(self, task):
         return self._curves[task]
 
+    drifted_curve = curve
+
     def checks(self):
         ok = self.converged
         advice = "The chains disagree about the rate: give more depths per task, or fewer tasks."
