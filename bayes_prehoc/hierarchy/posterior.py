@@ -38,8 +38,6 @@ __all__ = ["Drift", "Posterior", "RiskCurve"]
 
 LEAST_BITS = 1.0
 """Bits that must be known about how U(c_0) is divided into L_int and what probing can remove."""
-
-
 DRIFT_NODES = 48
 """Depths, log-spaced, at which the drift of a curve is drawn beside those that were fitted."""
 
