@@ -3,10 +3,11 @@
     python benchmarks/sequential.py --size full --keep sequential.jsonl --json sequential.json
 
 In each replicate a portfolio of tasks is drawn whose true curves are known. *The full grid* probes every task with all
-seeds, to the horizon. *The campaign* begins with few seeds, fits, asks `next_probe` for a batch, probes it, fits all
-anew, and goes on until no probe is worth its cost or half of the grid's seed-steps are spent. Its seeds are the grid's
-own, so that replicates are pairs. *The even half* has half of the grid's seeds in every task: what the same seed-steps
-give without asking. Every step counts: of runs, of their continuations, and of runs that go on.
+seeds, to the horizon. *The campaign* begins with few seeds, fits, asks `next_probe` for a batch, probes it, updates the
+posterior, and goes on until no probe is worth its cost or half of the grid's seed-steps are spent; then it fits again.
+Its seeds are the grid's own, so that replicates are pairs. *The even half* has half of the grid's seeds in every task:
+what the same seed-steps give without asking. Every step counts: of runs, of their continuations, and of runs that go
+on.
 
 Beside regrets stand those that each posterior expects, which scatter less; and, of branching, what half of the seeds
 could give in hindsight: shared among tasks as is best, had one known what so many seeds of each tell (which the other
@@ -66,7 +67,8 @@ BRANCHES = 2
 START = 4
 """Seeds that a campaign begins with."""
 BATCHES = 4
-"""What is left to spend is shared evenly among those to come; all is fitted anew after each."""
+"""What is left to spend is shared evenly among those to come. The first fit is updated after each but the last, after
+which all is fitted anew."""
 SEEDS = (1, 2, 4, 8)
 """Numbers of seeds that a probe may have."""
 PER_FUTURE_RUN = 0.01
@@ -100,7 +102,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Branching:
-    """A task whose seeds are all forked at every depth: how many there are is all that was probed."""
+    """A task of which it is known how many forks each seed has: an int array (n,) is all that was probed."""
 
     runs: TaskRuns
     truth: RiskCurve
@@ -110,22 +112,26 @@ class Branching:
     def draw(cls, rng: np.random.Generator, seeds: int, name: str) -> "Branching":
         return cls(*laboratory_task(rng, seeds, BRANCHES, name))
 
-    def begin(self) -> int:
-        return START
+    def begin(self) -> np.ndarray:
+        return self.grid(START)
 
-    def grid(self, seeds: int) -> int:
-        return seeds
+    def grid(self, seeds: int) -> np.ndarray:
+        return np.full(seeds, len(self.runs.fork_depths))
 
-    def probed(self, until: int, depth: float, seeds: int) -> int:
-        """With more seeds."""
-        return min(until + seeds, self.runs.n_runs)
+    def probed(self, until: np.ndarray, depth: float, seeds: int) -> np.ndarray:
+        """With more seeds, forked up to a depth."""
+        forks = np.searchsorted(self.runs.fork_depths, depth * (1.0 - 1e-9)) + 1
+        return np.append(until, np.full(seeds, forks))[: self.runs.n_runs]
 
-    def spent(self, until: int) -> float:
+    def spent(self, until: np.ndarray) -> float:
         """Steps, in full runs: each seed's own and those of its continuations."""
-        return float(until * (1.0 + BRANCHES * np.sum(1.0 - self.runs.fork_depths / HORIZON)))
+        continued = BRANCHES * np.cumsum(1.0 - self.runs.fork_depths / HORIZON)
+        return float(np.sum(1.0 + continued[until - 1]))
 
-    def seen(self, until: int) -> TaskRuns:
-        return self.runs.taken(range(until))
+    def seen(self, until: np.ndarray) -> TaskRuns:
+        runs = self.runs.taken(range(len(until)))
+        there = np.arange(len(runs.fork_depths)) < until[:, None]
+        return dataclasses.replace(runs, forked=np.where(there[:, :, None], runs.forked, np.nan))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +207,8 @@ def replicate(source: str, index: int, size: Size) -> dict:
 def _campaign(tasks, until, price, whole, index):
     """What was probed when a campaign began and when it ended, each with its posterior, and why it ended."""
     options = {"cost": COST, "gamma": price, "future_runs": round(whole / len(tasks) / PER_FUTURE_RUN), "seeds": SEEDS}
-    posterior = _fitted(tasks, until, index)
-    first, batches, why = (until, posterior), 0, "the seed-steps were spent"
+    begun, first = until, _fitted(tasks, until, index)
+    posterior, batches, why = first, 0, "the seed-steps were spent"
     while batches < BATCHES:
         if not posterior.converged:
             why = "a fit missed its gate"
@@ -219,8 +225,11 @@ def _campaign(tasks, until, price, whole, index):
         if _spent(tasks, taken) == _spent(tasks, until):
             break
         until, batches = taken, batches + 1
-        posterior = _fitted(tasks, until, index)
-    return {"first": first, "last": (until, posterior), "batches": batches, "why": why}
+        if batches < BATCHES:
+            # The tasks that an update cannot reach wait for the fit at the end.
+            posterior = first.update(_estimated(tasks, until), seed=index)
+    last = first if until is begun else _fitted(tasks, until, index)
+    return {"first": (begun, first), "last": (until, last), "batches": batches, "why": why}
 
 
 def chosen(table: pd.DataFrame, purse: float) -> dict[str, pd.Series]:

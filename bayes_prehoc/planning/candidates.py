@@ -1,7 +1,7 @@
 """Which probes of a task there are: n more seeds to depth c, what they cost, and what they add to its estimates.
 
 - `conditional` needs outcomes, so a probe is so many complete runs.
-- `branching`: complete runs, forked at all fitted depths into as many continuations as the runs before,
+- `branching`: complete runs, forked at the fitted depths up to c into as many continuations as the runs before,
   n { C(c_T) + b sum_f [C(c_T) - C(f)] }.
 - `run_to_run`: a depth counts where nearly all runs were seen, so all of them end together: new ones at the deepest
   depth of the old, or deeper, and the old ones go on to there, n C(c) + n_runs [C(c) - C(c_max)].
@@ -19,6 +19,8 @@ from bayes_prehoc.risk.estimates import TaskEstimates
 
 __all__ = ["Measured", "Probe", "added_by", "measured", "probes_of"]
 
+FORKS = 4
+"""Among the fitted depths, that forks may end at."""
 AHEAD = 3
 """Depths beyond the deepest fitted one, at most; each about twice the one before, or more."""
 SAME_DEPTH = 1e-9
@@ -34,7 +36,7 @@ class Measured(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """So many more seeds to a depth; of `branching` the deepest of their forks. `cost` in the cost's unit."""
+    """So many more seeds to a depth; of `branching` the deepest at which they are forked. `cost` in the cost's unit."""
 
     depth: float
     seeds: int
@@ -63,7 +65,8 @@ def probes_of(estimates: TaskEstimates, at: Measured, cost: Cost, seeds: Sequenc
         old = estimates.n_runs * (to_end - to_end[0])
     elif estimates.proxy == "branching":
         whole = cost.at(estimates.horizon)
-        to_end = whole + estimates.branches * np.sum(whole - cost.at(at.depths), keepdims=True)
+        continued = np.where(_beyond(at.depths, ends[:, None]), 0.0, whole - cost.at(at.depths))
+        to_end = whole + estimates.branches * continued.sum(axis=1)
     return [
         Probe(float(depth), n, float(n * new + before))
         for depth, new, before in zip(ends, to_end, old, strict=True)
@@ -92,7 +95,10 @@ def _ends(estimates, at):
     """Depths (E,) that a probe may end at, increasing."""
     if estimates.proxy == "conditional":
         return np.array([estimates.horizon])
-    return at.depths[at.depths >= estimates.depths[-1]]
+    if estimates.proxy == "run_to_run":
+        return at.depths[at.depths >= estimates.depths[-1]]
+    places = np.linspace(0, len(at.depths) - 1, min(FORKS, len(at.depths)))
+    return at.depths[np.unique(places.round().astype(int))]
 
 
 def _beyond(depths, depth):

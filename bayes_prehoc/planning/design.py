@@ -57,7 +57,7 @@ class NextProbe:
     ----------
     task, depth, seeds : str, float, int; or None
         None: no probe's value is credibly positive. Stop probing, and plan. Of `branching` the seeds run to the end,
-        forked at all fitted depths, of which this is the deepest; of `run_to_run` the runs that there are go
+        and depth is the deepest of the fitted ones at which they are forked; of `run_to_run` the runs that there are go
         on to this depth too, where they did not reach it.
     depth_unit : str or None
     value, value_se : float or None

@@ -163,19 +163,25 @@ def test_impossible_arguments_say_what_to_do(make, posterior_of, laboratory):
         next_probe(posterior_of(branching, level=-8.0, **_latents()))
 
 
-def test_seeds_of_branching_pay_for_their_continuations_and_tell_what_complete_runs_tell(make, posterior_of):
+def test_seeds_of_branching_pay_for_their_continuations_and_tell_of_the_depths_they_are_forked_at(make, posterior_of):
     estimates = _estimates(make, "branching", branches=3)
     level = np.log(4e-4) + np.random.default_rng(0).normal(size=(600, 1))
     posterior = posterior_of(estimates, level=level, draws=600, **_latents())
     options = {"cost": LinearCost(1e-3, fixed=0.5), "gamma": 2e3, "future_runs": 10**6}
-    (probe,) = next_probe(posterior, **options, seeds=(4,)).table.itertuples()
+    table = next_probe(posterior, **options, seeds=(4,)).table.set_index("depth")
     # A whole run, and three continuations from each depth on; what it takes to set up a run is paid once.
-    assert probe.depth == 800.0 and probe.cost == pytest.approx(4 * (1.5 + 3 * (0.95 + 0.8 + 0.2)))
+    assert table.index.tolist() == [50.0, 200.0, 800.0]
+    paid = 4 * (1.5 + 3 * np.cumsum([0.95, 0.8, 0.2]))
+    np.testing.assert_allclose(table["cost"], paid)
     # As many seeds of complete runs would tell the same of every depth, for less.
     complete = dataclasses.replace(estimates["a"], proxy="conditional", branches=None)
     beside = posterior_of(RiskEstimates("conditional", (complete,)), level=level, draws=600, **_latents())
     (same,) = next_probe(beside, **options, seeds=(4,)).table.itertuples()
-    assert probe.gain == pytest.approx(same.gain) and same.cost == pytest.approx(4 * 1.5)
+    assert table.loc[800.0, "gain"] == pytest.approx(same.gain) and same.cost == pytest.approx(4 * 1.5)
+    # Forks at fewer depths tell less.
+    slack = 3.0 * table["gain_se"]
+    assert table.loc[50.0, "gain"] < table.loc[200.0, "gain"] + slack[50.0]
+    assert table.loc[50.0, "gain"] < table.loc[800.0, "gain"] - slack[50.0]
 
 
 def test_runs_of_a_spread_go_on_together(make, posterior_of):
