@@ -336,7 +336,7 @@ def in_hindsight(ways: dict, grid: int) -> float:
             there[more : more + len(least)] = np.minimum(there[more : more + len(least)], least + regret)
         least = there
     spare = round(HALF * grid * len(regrets)) - START * len(regrets)
-    return float(least[spare] / len(regrets))
+    return float(least[: spare + 1].min() / len(regrets))
 
 
 def timed(tasks: int) -> list[Figure]:
