@@ -128,12 +128,7 @@ def allocate(
         "groups": parse_groups(groups),
     }
     posterior = bp.load_posterior(posterior_file)
-    if not posterior.converged:
-        say_what_failed(posterior)
-        raise typer.Exit(WITHHELD)
-    if not any(posterior.status(task) == "ok" for task in posterior.tasks):
-        say(NOTHING_IDENTIFIED)
-        raise typer.Exit(WITHHELD)
+    exit_unless_answered(posterior, any(posterior.status(task) == "ok" for task in posterior.tasks))
     found = bp.allocate(posterior, budget, **given)
     print_out(as_document(found.to_dict()) if as_json else allocation_text(found))
 
@@ -188,10 +183,15 @@ def report(
 
 
 def exit_for(made):
-    """Exit code 1 where no task has an answer, with the reason."""
-    if not made.posterior.converged:
-        say_what_failed(made.posterior)
-    elif not any(t.answered for t in made.tasks):
+    """Exit code 1 where a plan answers for no task, with the reason."""
+    exit_unless_answered(made.posterior, any(t.answered for t in made.tasks))
+
+
+def exit_unless_answered(posterior, any_task):
+    """Exit code 1 where the fit did not converge, or there is an answer for no task, with the reason."""
+    if not posterior.converged:
+        say_what_failed(posterior)
+    elif not any_task:
         say(NOTHING_IDENTIFIED)
     else:
         return

@@ -13,6 +13,7 @@ from bayes_prehoc.planning import draws
 from bayes_prehoc.planning.stopping import optimal_stopping
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 from bayes_prehoc.risk.laboratory import Chain, martingale
+from bayes_prehoc.runs.trajectories import TaskRuns
 
 __all__ = [
     "CHEAP",
@@ -22,12 +23,13 @@ __all__ = [
     "Kind",
     "MadeUp",
     "bootstrapped",
-    "chain_of",
     "curve_of",
     "draw_kind",
+    "laboratory_task",
     "least_squares",
     "one_price",
     "regrets_of",
+    "truth_of",
 ]
 
 HORIZON = 4000.0
@@ -59,6 +61,17 @@ def chain_of(kind: Kind) -> Chain:
     reference = REFERENCE_DEPTH * HORIZON
     amplitude = kind.level * (1.0 - kind.share) / (reference**-kind.alpha - HORIZON**-kind.alpha)
     return martingale(DEPTHS, kind.alpha, amplitude, kind.level * kind.share)
+
+
+def truth_of(kind: Kind, horizon=HORIZON) -> RiskCurve:
+    """Its true curve; without a horizon a power law."""
+    return curve_of(kind.level * kind.share, kind.level * (1.0 - kind.share), kind.alpha, horizon=horizon)
+
+
+def laboratory_task(rng: np.random.Generator, runs: int, branches: int, name: str) -> tuple[TaskRuns, RiskCurve]:
+    """So many runs of one of the population, forked at every depth, and its true curve."""
+    kind = draw_kind(rng)
+    return chain_of(kind).draw(rng, runs, branches=branches, name=name), truth_of(kind)
 
 
 def curve_of(l_int: float, reducible: float, alpha: float, onset: float = 0.0, horizon=HORIZON) -> RiskCurve:

@@ -46,9 +46,8 @@ from _portfolios import (
     HORIZON,
     MadeUp,
     bootstrapped,
-    chain_of,
     curve_of,
-    draw_kind,
+    laboratory_task,
     least_squares,
     one_price,
     regrets_of,
@@ -103,9 +102,8 @@ def laboratory(seed: list[int], n_runs: int, tasks: int) -> Portfolio:
     rng = np.random.default_rng(seed)
     runs, truth = [], {}
     for i in range(tasks):
-        kind = draw_kind(rng)
-        runs.append(chain_of(kind).draw(rng, n_runs, branches=2, name=f"task {i}"))
-        truth[f"task {i}"] = curve_of(kind.level * kind.share, kind.level * (1.0 - kind.share), kind.alpha)
+        own, truth[f"task {i}"] = laboratory_task(rng, n_runs, 2, f"task {i}")
+        runs.append(own)
     return Portfolio(bp.estimate_risk(Trajectories(tuple(runs)), proxy="branching"), truth)
 
 

@@ -9,6 +9,10 @@ Its seeds are the grid's own, so that replicates are pairs. *The even half* has 
 what the same seed-steps give without asking. Every step counts: of runs, of their continuations, and of runs that go
 on.
 
+Beside regrets stand those that each posterior expects, which scatter less; and, of branching, what half of the seeds
+could give in hindsight: shared among tasks as is best, had one known what so many seeds of each tell (which the other
+posteriors' expected regrets say).
+
 Each gives a posterior, each posterior a depth for each task, and each depth a regret under the true curve: what
 J = gamma L + C is there beyond its minimum, in full runs. The price of error gamma is one number for a portfolio, by
 which removing the median estimate at a twentieth of the run is worth a full run; the estimates are those that the
@@ -42,11 +46,11 @@ from _portfolios import (
     HORIZON,
     MadeUp,
     bootstrapped,
-    chain_of,
-    curve_of,
     draw_kind,
+    laboratory_task,
     one_price,
     regrets_of,
+    truth_of,
 )
 from _table import Figure, machine, print_figures, write_figures
 from tqdm.auto import tqdm
@@ -106,9 +110,7 @@ class Branching:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, seeds: int, name: str) -> "Branching":
-        kind = draw_kind(rng)
-        truth = curve_of(kind.level * kind.share, kind.level * (1.0 - kind.share), kind.alpha)
-        return cls(chain_of(kind).draw(rng, seeds, branches=BRANCHES, name=name), truth)
+        return cls(*laboratory_task(rng, seeds, BRANCHES, name))
 
     def begin(self) -> np.ndarray:
         return self.grid(START)
@@ -142,8 +144,7 @@ class Spread:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, seeds: int, name: str) -> "Spread":
-        kind = draw_kind(rng)
-        truth = curve_of(kind.level * kind.share, kind.level * (1.0 - kind.share), kind.alpha, horizon=None)
+        truth = truth_of(draw_kind(rng), horizon=None)
         variance = draws.risk(truth, SPREAD_DEPTHS)[0]
         kept = np.exp(-FORGETS * np.diff(np.log(SPREAD_DEPTHS)))
         carried = kept * np.sqrt(variance[1:] / variance[:-1])
@@ -191,9 +192,11 @@ def replicate(source: str, index: int, size: Size) -> dict:
     ways |= {way: (until, _fitted(tasks, until, index)) for way, until in ((GRID, grid), (EVEN, half))}
     made = {}
     for way, (until, posterior) in ways.items():
+        regrets = [_regrets(name, task, posterior, price) for name, task in tasks.items()]
         made[way] = {
             "spent": _spent(tasks, until) / whole,
-            "regret": [_regret(name, task, posterior, price) for name, task in tasks.items()],
+            "regret": [regret for regret, _ in regrets],
+            "expected": [expected for _, expected in regrets],
             "converged": posterior.converged,
         }
     seeds = [len(tasks[name].seen(own).seeds) for name, own in campaign["last"][0].items()]
@@ -258,12 +261,13 @@ def _fitted(tasks, until, seed):
     return bp.fit(_estimated(tasks, until), seed=seed)
 
 
-def _regret(name, task, posterior, price):
-    """Of the depth of a task; of one that was set aside, of what is expected of it from the others."""
+def _regrets(name, task, posterior, price):
+    """Of the depth of a task, and what the posterior expects; one that was set aside is as the others say."""
     if name not in posterior.tasks:
         posterior = posterior.expect(name, scale=posterior.estimates.tasks[0].scale, horizon=HORIZON)
-    depth = optimal_stopping(posterior.curve(name), price, COST, float(DEPTHS[0]), HORIZON).best_depth
-    return regrets_of({"": depth}, task.truth, price, float(DEPTHS[0]))[""]
+    found = optimal_stopping(posterior.drifted_curve(name), price, COST, float(DEPTHS[0]), HORIZON)
+    regret = regrets_of({"": found.best_depth}, task.truth, price, float(DEPTHS[0]))[""]
+    return regret, found.actions["best_depth"].regret.expected
 
 
 def run(size: Size, keep: Path | None) -> list[dict]:
@@ -288,20 +292,51 @@ def figures(size: Size, results: list[dict], judged: bool) -> list[Figure]:
             target, met = (f"at most {HALF:g}", spent <= HALF) if judged and way == CAMPAIGN else (None, None)
             found.append(Figure(f"{source}: seed-steps, {way}", spent, f"of those of {GRID}", target, met))
             for name, average in (("mean", np.mean), ("median", np.median)):
-                value, low, high = bootstrapped(own, lambda some, a=average, w=way: float(a(_regrets(some, w))))
+                value, low, high = bootstrapped(own, lambda some, a=average, w=way: float(a(_all(some, w))))
                 unit = f"full runs, 90% {low:.4f} to {high:.4f}"
                 found.append(Figure(f"{source}: {name} regret, {way}", value, unit))
+            expected = float(np.mean(_all(own, way, "expected")))
+            found.append(Figure(f"{source}: mean expected regret, {way}", expected, "full runs, by its own posterior"))
         for way in (GRID, EVEN, BEGINNING):
             value, low, high = bootstrapped(
-                own, lambda some, w=way: float(np.mean(_regrets(some, CAMPAIGN) - _regrets(some, w)))
+                own, lambda some, w=way: float(np.mean(_all(some, CAMPAIGN) - _all(some, w)))
             )
             # As the grid, give or take what so many portfolios tell apart.
             target, met = ("not above 0", bool(low <= 0.0)) if judged and way == GRID else (None, None)
             unit = f"full runs, 90% {low:.4f} to {high:.4f}"
             found.append(Figure(f"{source}: mean regret, {CAMPAIGN} less {way}", value, unit, target, met))
+        if source == "branching":
+            best = float(np.mean([in_hindsight(one, size.grid) for one in own]))
+            unit = "full runs, by the posteriors of the others"
+            found.append(Figure(f"{source}: mean expected regret, half of the seeds shared in hindsight", best, unit))
         failed = sum(not part["converged"] for one in own for part in one.values())
         found.append(Figure(f"{source}: fits that missed the gate", failed, f"of {sum(map(len, own))}"))
     return found
+
+
+def in_hindsight(ways: dict, grid: int) -> float:
+    """Mean expected regret of half of the grid's seeds, shared among tasks as is best, had one known what they tell.
+
+    What so many seeds of a task tell is read off its expected regrets at the beginning, in the even half and in the
+    grid, on straight lines between their logarithms, and beyond the grid on the line through the first and the last.
+    """
+    at = np.log([START, grid // 2, grid])
+    known = np.log(np.maximum([ways[way]["expected"] for way in (BEGINNING, EVEN, GRID)], 1e-9))
+    options = np.log(np.arange(START, MOST * grid + 1))
+    slope = (known[-1] - known[0]) / (at[-1] - at[0])
+    regrets = [
+        np.exp(np.interp(options, at, own) + steep * np.maximum(options - at[-1], 0.0))
+        for own, steep in zip(known.T, slope, strict=True)
+    ]
+    # The least sum for each number of seeds, a task at a time.
+    least = np.zeros(1)
+    for own in regrets:
+        there = np.full(len(least) + len(own) - 1, np.inf)
+        for more, regret in enumerate(own):
+            there[more : more + len(least)] = np.minimum(there[more : more + len(least)], least + regret)
+        least = there
+    spare = round(HALF * grid * len(regrets)) - START * len(regrets)
+    return float(least[: spare + 1].min() / len(regrets))
 
 
 def timed(tasks: int) -> list[Figure]:
@@ -319,8 +354,9 @@ def timed(tasks: int) -> list[Figure]:
     ]
 
 
-def _regrets(some, way):
-    return np.concatenate([one[way]["regret"] for one in some])
+def _all(some, way, what="regret"):
+    """Of all tasks of some portfolios."""
+    return np.concatenate([one[way][what] for one in some])
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ not pass its gate gives no figures; a task whose estimates do not tell L_int apa
 
 import dataclasses
 import functools
+import zlib
 from typing import NamedTuple
 
 import jax
@@ -30,13 +31,30 @@ from bayes_prehoc.hierarchy.model import (
     shared_of_tasks,
     shared_sites,
 )
-from bayes_prehoc.hierarchy.predict import drawn_estimates, drawn_risk
+from bayes_prehoc.hierarchy.predict import drawn_drift, drawn_estimates, drawn_risk
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
-__all__ = ["Posterior", "RiskCurve"]
+__all__ = ["Drift", "Posterior", "RiskCurve"]
 
 LEAST_BITS = 1.0
 """Bits that must be known about how U(c_0) is divided into L_int and what probing can remove."""
+DRIFT_NODES = 48
+"""Depths, log-spaced, at which the drift of a curve is drawn beside those that were fitted."""
+
+
+class Drift(NamedTuple):
+    """How far a spread between runs lies off its law along depth, float64; straight in log depth between the depths.
+
+    Attributes
+    ----------
+    depths : array (J,)
+        Increasing; beyond the shallowest it stays what it is there, at the horizon it is nothing.
+    log_ratio : array (S, J)
+        log of the spread over what the law says.
+    """
+
+    depths: np.ndarray
+    log_ratio: np.ndarray
 
 
 class RiskCurve(NamedTuple):
@@ -55,6 +73,8 @@ class RiskCurve(NamedTuple):
         c_T where nothing is left to learn there (conditional, branching); None for run_to_run.
     noise : array (S,) or None
         V_eval of the outcome set; None where unknown.
+    drift : Drift or None
+        Of a spread, as its estimates show it; None: the law alone.
     """
 
     l_int: np.ndarray
@@ -64,6 +84,7 @@ class RiskCurve(NamedTuple):
     onset: np.ndarray
     horizon: float | None
     noise: np.ndarray | None
+    drift: Drift | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -213,7 +234,7 @@ class Posterior:
         return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 
     def curve(self, task: str) -> RiskCurve:
-        """All draws of a task's risk curve, whatever its status.
+        """All draws of a task's risk curve under the law, whatever its status.
 
         Raises
         ------
@@ -233,6 +254,29 @@ class Posterior:
             horizon=None if self.proxy == "run_to_run" else estimates.horizon,
             noise=self._flat("noise")[:, row] * estimates.scale**2 if estimates.has_noise else None,
         )
+
+    def drifted_curve(self, task: str) -> RiskCurve:
+        """All draws of a task's risk curve as it is: of `run_to_run` with the drift off the law; else `curve`.
+
+        The drift that the estimates show lasts beyond them, and is nothing at the horizon. It is drawn from the
+        posterior's own seed, so it is the same whenever it is asked for.
+
+        Raises
+        ------
+        InputError
+            No such task.
+        """
+        row, curve = self._row(task), self.curve(task)
+        estimates = self.estimates.tasks[row]
+        if self.proxy != "run_to_run":
+            return curve
+        log_spaced = np.geomspace(0.5 * estimates.c_min, estimates.horizon, DRIFT_NODES)[:-1]
+        depths = np.unique(np.append(log_spaced, (*estimates.depths, estimates.horizon)))
+        depth = jnp.asarray(depths / estimates.horizon)[:, None]
+        # A stream of its own for each task, apart from those of the sampler.
+        key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(f"drift of {task}".encode()))
+        drawn = drawn_drift(key, *self._given(task), depth)
+        return curve._replace(drift=Drift(depths, drawn.T))
 
     def shared(self, task: str) -> dict[str, Float[np.ndarray, " S"]]:
         """Draws of what the likelihood of a task's estimates needs beside its curve, by `hierarchy.model.shared_sites`.
@@ -274,9 +318,7 @@ class Posterior:
         estimates = self.estimates.tasks[row]
         depth = jnp.asarray(_checked_depths(depths, estimates, self.proxy) / estimates.horizon)
         depth = depth[:, None]
-        data = model_data(RiskEstimates(self.proxy, (estimates,)))
-        latents = tuple(jnp.asarray(self._flat(name)[:, row])[None] for name in LATENTS)
-        shared = shared_of({name: jnp.asarray(values)[None] for name, values in self.shared(task).items()})
+        latents, shared, data = self._given(task)
         key = jax.random.key(seed)
         if n_seeds is None:
             return np.exp(drawn_risk(key, latents, shared, data, depth, self.proxy)).T * estimates.scale**2
@@ -373,6 +415,13 @@ class Posterior:
         from bayes_prehoc.hierarchy.files import save_posterior
 
         save_posterior(self, path)
+
+    def _given(self, task):
+        """Draws of a task's latents and of what its likelihood needs besides, arrays (1, S), and its estimates."""
+        row = self._row(task)
+        latents = tuple(jnp.asarray(self._flat(name)[:, row])[None] for name in LATENTS)
+        shared = shared_of({name: jnp.asarray(values)[None] for name, values in self.shared(task).items()})
+        return latents, shared, model_data(RiskEstimates(self.proxy, (self.estimates.tasks[row],)))
 
     @functools.cached_property
     def _advice(self) -> tuple[Check, ...]:

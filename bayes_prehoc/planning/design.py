@@ -111,7 +111,7 @@ def next_probe(
     ----------
     posterior : Posterior
         For `conditional` a probe is a complete run, since it needs the outcome; for `branching` a complete run with its
-        forks; for `run_to_run` as deep as all runs of the task are to go.
+        forks; for `run_to_run` as deep as all runs of the task are to go, where the plan is the law's, without drift.
     cost, gamma, c_cheap
         As for `plan`.
     future_runs : int, optional

@@ -2,7 +2,7 @@ r"""The risk curve of each posterior draw, in float64 whatever jax's default is.
 
 The closed forms are those of `bayes_prehoc.theory`; the draws come as arrays (S,) in a task's own units. Where the cost
 is not straight there is no closed form, and the marginal gain, which falls with depth, is met with the marginal cost
-by bisection.
+by bisection. The drift of a spread off its law is a factor on the risk, and closed forms are of curves without.
 """
 
 import jax
@@ -64,7 +64,18 @@ def risk(curve, depths) -> np.ndarray:
     with jax.enable_x64(True):
         depths = np.atleast_2d(np.asarray(depths, np.float64))
         l_int, reducible, alpha, onset = (np.asarray(a, np.float64)[:, None] for a in _shapes(curve))
-        return np.asarray(_envelope(depths, l_int, reducible, curve.reference, alpha, onset, curve.horizon))
+        found = np.asarray(_envelope(depths, l_int, reducible, curve.reference, alpha, onset, curve.horizon))
+    return found if curve.drift is None else found * np.exp(_between(curve.drift, depths))
+
+
+def _between(drift, depths):
+    """log of the drift at depths (1, D) or (S, D), on straight lines in log depth."""
+    nodes = np.log(drift.depths)
+    at = np.clip(np.log(depths), nodes[0], nodes[-1])
+    left = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, len(nodes) - 2)
+    share = (at - nodes[left]) / (nodes[left + 1] - nodes[left])
+    rows = np.arange(len(drift.log_ratio))[:, None]
+    return (1.0 - share) * drift.log_ratio[rows, left] + share * drift.log_ratio[rows, left + 1]
 
 
 def optimum(curve, price: float) -> np.ndarray:

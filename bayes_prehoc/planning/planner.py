@@ -51,8 +51,9 @@ def plan(posterior, *, cost=None, gamma=None, tolerance=None, c_cheap=None) -> P
     Notes
     -----
     The decisions are those of `planning.regimes` and `planning.stopping`; risk is without the outcome set's noise
-    wherever that is known. Source: arXiv 2606.17649 for L_int, alpha and c*; thresholds and Bayes actions are this
-    package's.
+    wherever that is known. Of `run_to_run` the spread at a depth is the law's with the drift that the task's estimates
+    show (`Posterior.drifted_curve`); L_int, alpha, K and the boundaries of regimes are the law's alone. Source: arXiv
+    2606.17649 for L_int, alpha and c*; thresholds and Bayes actions are this package's.
     """
     arguments = Arguments(cost, gamma, tolerance, c_cheap)
     arguments.check(posterior.estimates)
@@ -88,7 +89,7 @@ def _task_plan(posterior, estimates, arguments):
     }
     if status == "not_converged" or (status == "not_identified" and not _seen_at_both_ends(known)):
         return TaskPlan(**known)
-    curve = posterior.curve(estimates.task)
+    curve = posterior.drifted_curve(estimates.task)
     figures = _classified(curve, known) | _curves(curve, known)
     if status != "ok":
         return TaskPlan(**(known | _in_intervals(figures, known)))
@@ -121,7 +122,9 @@ def _classified(curve, known):
     final = curve.l_int if curve.horizon is None else draws.risk(curve, [known["horizon"]])[:, 0]
     cheap = draws.risk(curve, [known["c_cheap"]])[:, 0]
     rmse_cheap, rmse_final = np.sqrt(cheap), np.sqrt(final)
-    figures = {"rmse_cheap": rmse_cheap, "rmse_final": rmse_final, "flips": flips(rmse_cheap, rmse_final)}
+    # A spread may have drifted below what it tends to. `flips` counts on that it is no less, which changes no class.
+    found = flips(np.maximum(rmse_cheap, rmse_final), rmse_final)
+    figures = {"rmse_cheap": rmse_cheap, "rmse_final": rmse_final, "flips": found}
     tolerance = known["tolerance"]
     if tolerance is None:
         return figures
@@ -173,12 +176,15 @@ def _curves(curve, known):
 
 
 def _frontier(curve, known):
-    """Risk against cost; every depth is efficient, since risk falls where cost grows."""
+    """Risk against cost; every depth is efficient where risk falls, and those are not beyond which a spread rises."""
     depths = np.geomspace(known["c_min"], known["horizon"], CURVE_DEPTHS)
     depths[[0, -1]] = known["c_min"], known["horizon"]
-    risks = draws.risk(curve, depths)
-    band = _band(depths, risks)
-    return Frontier(depths, known["cost"].at(depths), risks.mean(axis=0), band.median, band.lower, band.upper)
+    expected = draws.risk(curve, depths).mean(axis=0)
+    if curve.drift is not None:
+        least = np.minimum.accumulate(np.append(np.inf, expected[:-1]))
+        depths, expected = depths[expected < least], expected[expected < least]
+    band = _band(depths, draws.risk(curve, depths))
+    return Frontier(depths, known["cost"].at(depths), expected, band.median, band.lower, band.upper)
 
 
 def _band(depths, risks):

@@ -64,7 +64,7 @@ class Boundaries(NamedTuple):
 
 
 def boundaries(curve, tolerance: float, c_cheap: float) -> Boundaries:
-    """The curves in which the regimes of a task meet, at a tolerance.
+    """The curves in which the regimes of a task meet, at a tolerance; under the law, without a drift off it.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def boundaries(curve, tolerance: float, c_cheap: float) -> Boundaries:
     kept = np.linspace(0, count - 1, min(count, BOUNDARY_DRAWS)).round().astype(int)
     reducible, onset = (np.repeat(part[kept], len(alpha)) for part in (curve.reducible, curve.onset))
     bare = curve._replace(
-        l_int=np.zeros_like(reducible), reducible=reducible, alpha=np.tile(alpha, len(kept)), onset=onset
+        l_int=np.zeros_like(reducible), reducible=reducible, alpha=np.tile(alpha, len(kept)), onset=onset, drift=None
     )
     open_yet = draws.risk(bare, [c_cheap]).reshape(len(kept), len(alpha))
     most, middle, least = np.quantile(open_yet, (0.95, 0.5, 0.05), axis=0)

@@ -6,8 +6,9 @@ With gamma the price of one unit of squared error and C(c) the cost, watching to
 
 and each draw has its own minimum c*; where C(c) = C_s + lambda c it is Theorem 6.1 of arXiv 2606.17649
 (`theory.optimal_depth` at price lambda / gamma). Nobody can act on a draw: the best action is the depth that minimises
-the posterior mean of J. L is convex in every draw, so its mean is too, and the minimum is where the expected marginal
-gain falls to C' / gamma, on each piece of a cost on which C is convex. Regret is what an action costs beyond the draw's
+the posterior mean of J. The law's L is convex in every draw, so its mean is too, and the minimum is where the expected
+marginal gain falls to C' / gamma, on each piece of a cost on which C is convex. A spread that drifts off its law is not
+convex: there both minima are looked for among many depths (`NODES`). Regret is what an action costs beyond the draw's
 own minimum, J(c) - J(c*), in the cost's unit. The expected regret of the best depth is the expected value of perfect
 information: what it would save, on average, to know the curve.
 
@@ -29,6 +30,8 @@ TAIL = 0.9
 FIXED_FRACTION = 0.1
 """Share of the horizon that a fixed rule watches."""
 FIXED_STEPS = 100.0
+NODES = 400
+"""Depths, log-spaced, among which the best is looked for where the risk drifts off the law."""
 
 
 class Regret(NamedTuple):
@@ -86,10 +89,16 @@ def optimal_stopping(curve, gamma: float, cost, c_min: float, horizon: float, in
         Depth is counted in optimizer steps, so that a rule of 100 of them makes sense.
     """
     pieces = cost.pieces(c_min, horizon)
-    c_star = _optimal_depths(curve, pieces, gamma)
+    if curve.drift is None:
+        c_star, best_depth = _optimal_depths(curve, pieces, gamma), _best_depth(curve, pieces, gamma)
+        plug_in = _optimal_depths(_at_medians(curve), pieces, gamma)
+    else:
+        depths = _searched(curve, c_min, horizon)
+        c_star, best_depth = _least(curve, cost, gamma, depths)
+        plug_in, _ = _least(_at_medians(curve), cost, gamma, depths)
     rules = {
-        "best_depth": _best_depth(curve, pieces, gamma),
-        "plug_in": float(_optimal_depths(_at_medians(curve), pieces, gamma)[0]),
+        "best_depth": best_depth,
+        "plug_in": float(plug_in[0]),
         "fixed_fraction": float(np.clip(FIXED_FRACTION * horizon, c_min, horizon)),
     }
     if in_steps:
@@ -120,6 +129,18 @@ def _optimal_depths(curve, pieces, gamma):
     costs = np.stack([piece.at(found[:, i]) for i, piece in enumerate(pieces)], axis=1)
     least = np.argmin(gamma * draws.risk(curve, found) + costs, axis=1)
     return found[np.arange(len(found)), least]
+
+
+def _searched(curve, c_min, horizon):
+    """Depths from one to the other, with those at which the drift was drawn."""
+    depths = np.append(np.geomspace(c_min, horizon, NODES)[1:-1], curve.drift.depths)
+    return np.concatenate([[c_min], np.unique(depths[(depths > c_min) & (depths < horizon)]), [horizon]])
+
+
+def _least(curve, cost, gamma, depths):
+    """The depths of least risk plus cost of each draw, (S,), and of its mean over them."""
+    losses = gamma * draws.risk(curve, depths) + cost.at(depths)
+    return depths[losses.argmin(axis=1)], float(depths[losses.mean(axis=0).argmin()])
 
 
 def _on_piece(curve, piece, gamma):
@@ -156,6 +177,8 @@ def _best_on_piece(curve, piece, gamma):
 def _at_medians(curve):
     """The curve of one made-up draw with the posterior median of each parameter."""
     middle = {name: np.median(getattr(curve, name), keepdims=True) for name in ("l_int", "reducible", "alpha", "onset")}
+    if curve.drift is not None:
+        middle["drift"] = curve.drift._replace(log_ratio=np.median(curve.drift.log_ratio, axis=0, keepdims=True))
     return curve._replace(**middle)
 
 

@@ -183,7 +183,8 @@ def _drift(draws):
     low, middle, high = (f"{value:.2f}" for value in np.quantile(draws, (0.05, 0.5, 0.95)))
     return (
         f"before the end of a run spreads drift off the law, by a deviation of {middle} [{low}, {high}] in log risk "
-        "from a depth to one e times as deep; the curves are the law's, without it"
+        "from a depth to one e times as deep; risks and depths go on from what a task's estimates show of it, L_int, "
+        "alpha and K are the law's"
     )
 
 

@@ -76,14 +76,48 @@ def test_few_runs_tell_little_of_the_drift(make):
 
 
 @pytest.mark.usefixtures("float64")
+def test_drift_is_the_conditional_of_the_joint_normal(make):
+    """So small that logarithms are linear in scores: moments at many depths against one dense matrix."""
+    off, nu, delta = {0.02: 0.1, 0.05: -0.05, 0.3: 0.12, 0.6: 0.02}, 800.0, 0.06
+    depth = np.array([0.01, 0.02, 0.03, 0.1, 0.25, 0.3, 0.5, 0.9])
+    found = drawn(seen(make, off, nu), depth, drift=delta, misfit=0.03)
+
+    at, there = np.log(list(off)), np.log(depth)
+    walk = lambda one, other: delta**2 * np.minimum(-one[:, None], -other[None, :])  # noqa: E731
+    sampling = (2.0 / nu) * (0.9 * np.exp(-2.0 * np.abs(at[:, None] - at[None, :]) / 0.8) + 0.1 * np.eye(len(at)))
+    of_values = walk(at, at) + sampling + 0.03**2 * np.eye(len(at))
+    gain = np.linalg.solve(of_values, walk(at, there)).T
+    mean = gain @ np.array(list(off.values()))
+    covariance = walk(there, there) - gain @ walk(at, there)
+    sd = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(found.mean(axis=1), mean, atol=4.0 * sd.max() / np.sqrt(DRAWS) + 0.003)
+    np.testing.assert_allclose(found.std(axis=1), sd, rtol=0.06)
+    np.testing.assert_allclose(np.corrcoef(found), covariance / np.outer(sd, sd), atol=0.06)
+
+
+@pytest.mark.usefixtures("float64")
 def test_new_runs_scatter_around_the_risk(make):
-    data, depth = seen(make, {0.05: 1.5, 0.2: -0.8}), jnp.array([[0.1], [1.0]])
-    noise = jnp.zeros((1, DRAWS))
-    made = drawn_estimates(jax.random.key(1), LATENTS, shared(misfit=0.3), noise, data, depth, 20.0, "run_to_run")
-    risk = drawn_risk(jax.random.key(2), LATENTS, shared(misfit=0.3), data, depth, "run_to_run")
-    np.testing.assert_allclose(made.mean(axis=1), risk.mean(axis=1) - 0.05, atol=0.05)
-    added = made.var(axis=1) - risk.var(axis=1)
-    np.testing.assert_allclose(added, 2 / 20 + 2 / 20**2 + 0.3**2, rtol=0.2)
+    off, depth = {0.05: 1.5, 0.2: -0.8}, np.array([[0.1], [1.0]])
+    data, noise = seen(make, off), jnp.zeros((1, DRAWS))
+    made = drawn_estimates(jax.random.key(1), LATENTS, shared(), noise, data, depth, 20.0, "run_to_run")
+
+    def margin(nu, at):
+        """An F distribution, moved; with the drift's loading."""
+        parts = errors_of(nu, np.asarray(at), Shared(0.02, 1e-3, 0.8, 1.0, 0.9))
+        a, inverse, shift, _, loading, _ = (np.asarray(part)[..., None] for part in parts)
+        return stats.f(2 * a, 2 / inverse), shift, loading
+
+    # Many runs saw the walk at two depths; half way between it is a bridge. Scores are it, loaded, and the rest.
+    law, shift, _ = margin(4000.0, list(off))
+    known = stats.norm.ppf(law.cdf(np.exp(np.array(list(off.values()))[:, None] - shift)))[:, 0]
+    mean = np.array([(known * np.sqrt(-np.log(list(off)))).mean() / np.sqrt(np.log(10.0)), 0.0])[:, None]
+    left = np.array([0.5 * np.log(2.0) / np.log(10.0), 0.0])[:, None]
+    law, shift, loading = margin(20.0, depth[:, 0])
+    normal = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+    score = loading * mean + np.sqrt(1.0 - loading**2 * (1.0 - left)) * normal
+    expected = np.log(law.ppf(stats.norm.cdf(score))) + shift + law_at(depth[:, 0])[:, None]
+    np.testing.assert_allclose(made.mean(axis=1), expected.mean(axis=1), atol=0.05)
+    np.testing.assert_allclose(made.std(axis=1), expected.std(axis=1), rtol=0.05)
 
 
 def test_forecasts_go_on_from_what_was_seen(fitted):
@@ -98,3 +132,23 @@ def test_forecasts_go_on_from_what_was_seen(fitted):
     after = np.median(moved.predict_risk("t0", [200.0, 400.0]), axis=0)
     assert after[0] > 1.02 * before[0] and after[1] == pytest.approx(before[1])
     assert model_data(moved.estimates).log_risk.shape == (8, 6)
+
+
+def test_a_curve_with_its_drift_is_what_is_predicted(fitted):
+    posterior, _ = fitted
+    curve, law = posterior.drifted_curve("t1"), posterior.curve("t1")
+    drift = curve.drift
+    assert law.drift is None
+    np.testing.assert_array_equal(curve.reducible, law.reducible)
+    assert drift.log_ratio.shape == (len(law.l_int), len(drift.depths)) and np.all(np.diff(drift.depths) > 0.0)
+    task = posterior.estimates["t1"]
+    assert np.isin(task.depths, drift.depths).all() and drift.depths[-1] == task.horizon
+    np.testing.assert_array_equal(drift.log_ratio[:, -1], 0.0)
+    # The same walk, from another seed: logarithms agree in mean and deviation.
+    predicted = np.log(posterior.predict_risk("t1", drift.depths, seed=5))
+    plain = [law.l_int[:, None], law.reducible[:, None], law.reference, law.alpha[:, None], law.onset[:, None]]
+    off = predicted - np.log(theory.envelope(drift.depths, *plain))
+    np.testing.assert_allclose(drift.log_ratio.mean(axis=0), off.mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(drift.log_ratio.std(axis=0), off.std(axis=0), atol=0.02)
+    np.testing.assert_array_equal(posterior.drifted_curve("t1").drift.log_ratio, drift.log_ratio)
+    assert not np.array_equal(posterior.drifted_curve("t2").drift.log_ratio, drift.log_ratio)

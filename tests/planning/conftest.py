@@ -1,27 +1,15 @@
 """A posterior whose draws are known: either one curve without uncertainty, or a spread around it."""
 
 import types
-from typing import NamedTuple
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
+from bayes_prehoc.hierarchy import RiskCurve
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 from bayes_prehoc.runs.trajectories import SetAside
-
-
-class RiskCurve(NamedTuple):
-    """As `bayes_prehoc.hierarchy` gives it."""
-
-    l_int: np.ndarray
-    reducible: np.ndarray
-    reference: float
-    alpha: np.ndarray
-    onset: np.ndarray
-    horizon: float | None
-    noise: np.ndarray | None
 
 
 class FakePosterior:
@@ -47,6 +35,8 @@ class FakePosterior:
 
     def curve(self, task):
         return self.curves[task]
+
+    drifted_curve = curve
 
     def checks(self):
         index = pd.Index(["r_hat", "e_bfmi"], name="check")

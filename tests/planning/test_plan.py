@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from bayes_prehoc import theory
+from bayes_prehoc.hierarchy import Drift
 from bayes_prehoc.planning import (
     REGIMES,
     ConvexCost,
@@ -375,3 +376,34 @@ def test_what_the_caller_does_later_changes_nothing(make):
 
 def test_interval_is_the_central_ninety_percent():
     assert Interval.of(np.arange(101.0)) == Interval(50.0, 5.0, 95.0)
+
+
+def test_a_spread_that_drifts_is_planned_as_it_is(make):
+    """By the law it falls to the end; the estimates show that it rises there."""
+    law = make.curve(draws=300, spread=0.02, horizon=None, l_int=1e-6, reducible=4e-4, alpha=0.5)
+    drift = Drift(np.array([15.0, 100.0, 400.0, 800.0, 1000.0]), np.tile([0.0, 0.0, 3.0, 3.0, 0.0], (300, 1)))
+    curve = law._replace(drift=drift)
+    by_law, task = (plan(make.posterior({"a": own}), gamma=2e3, tolerance=0.01)["a"] for own in (law, curve))
+    assert by_law.best_depth > 250.0 and 30.0 < task.best_depth <= 110.0
+    assert task.c_star.upper <= 110.0
+    # Bands, the price of error and the cheap look are of the same curve; L_int and alpha are the law's.
+    at = np.searchsorted(task.curve.depths, 400.0)
+    assert task.curve.median[at] > 10.0 * by_law.curve.median[at]
+    assert (task.L_int, task.alpha, task.K) == (by_law.L_int, by_law.alpha, by_law.K)
+    np.testing.assert_allclose(task.boundaries.static, by_law.boundaries.static)
+    assert task.actions["full_run"].regret.expected > task.actions["best_depth"].regret.expected
+    # A frontier holds no depth beyond which risk is higher.
+    assert np.all(np.diff(task.frontier.expected) < 0.0) and np.all(np.diff(task.frontier.cost) > 0.0)
+    assert not np.any((task.frontier.depths > 110.0) & (task.frontier.depths < 900.0))
+    json.dumps(task.to_dict(), allow_nan=False)
+
+
+def test_a_spread_below_what_it_tends_to_has_the_flips_of_its_classes(make):
+    law = make.curve(draws=200, spread=0.3, horizon=None)
+    curve = law._replace(drift=Drift(np.array([30.0, 1000.0]), np.tile([-4.0, 0.0], (200, 1))))
+    posterior = make.posterior({"a": curve})
+    task = plan(posterior, tolerance=1.0)["a"]
+    assert task.rmse_cheap.median < task.rmse_final.median and task.flips
+    for flip in task.flips:
+        below, above = (plan(posterior, tolerance=flip.tolerance * k)["a"].regime for k in (1 - 1e-6, 1 + 1e-6))
+        assert (below, above) == (flip.below, flip.above)

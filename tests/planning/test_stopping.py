@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize
 
+from bayes_prehoc.hierarchy import Drift
 from bayes_prehoc.planning import ConvexCost, LinearCost, TableCost, draws
 from bayes_prehoc.planning.costs import Piece
 from bayes_prehoc.planning.stopping import FIXED_FRACTION, optimal_stopping
@@ -204,3 +205,56 @@ def test_the_value_of_perfect_information_is_what_knowing_the_curve_saves(make):
     worth = totals.mean(axis=0).min() - totals.min(axis=1).mean()
     assert regret(found, "best_depth").expected == pytest.approx(worth, rel=1e-4)
     assert worth > 0.0
+
+
+def with_drift(curve, size=0.6):
+    """The curve and a walk off it, log-spaced from before the shallowest depth to the horizon, where it is nothing."""
+    depths = np.geomspace(0.5 * C_MIN, HORIZON, 25)
+    steps = size * np.random.default_rng(3).normal(size=(len(curve.alpha), 25)) * np.sqrt(np.log(depths[1] / depths[0]))
+    walk = np.cumsum(steps[:, ::-1], axis=1)[:, ::-1]
+    return curve._replace(drift=Drift(depths, walk - walk[:, -1:]))
+
+
+def test_risk_with_drift_is_the_law_times_it(make):
+    law = make.curve(draws=4, spread=0.3, horizon=None)
+    curve = with_drift(law)
+    depths = [5.0, C_MIN, 77.0, 640.0, HORIZON]
+    off = [np.interp(np.log(depths), np.log(curve.drift.depths), one) for one in curve.drift.log_ratio]
+    np.testing.assert_allclose(draws.risk(curve, depths), draws.risk(law, depths) * np.exp(off), rtol=1e-12)
+    np.testing.assert_allclose(draws.risk(curve, [HORIZON]), draws.risk(law, [HORIZON]))
+    # Each draw at a depth of its own.
+    own = draws.risk(curve, np.array([[40.0], [80.0], [160.0], [320.0]]))[:, 0]
+    np.testing.assert_allclose(own, draws.risk(curve, [40.0, 80.0, 160.0, 320.0]).diagonal())
+
+
+def test_where_a_spread_drifts_the_best_of_all_depths_is_found(make):
+    curve = with_drift(make.curve(draws=40, spread=0.4, horizon=None))
+    found = stopping(curve, in_steps=True)
+    depths = np.geomspace(C_MIN, HORIZON, 4000)
+    off = np.array([np.interp(np.log(depths), np.log(curve.drift.depths), one) for one in curve.drift.log_ratio])
+    law = np.stack([slow_risk(curve, depth) for depth in depths], axis=1)
+    losses = GAMMA * law * np.exp(off) + PER_UNIT * depths
+
+    def at(depth):
+        return losses[np.arange(40), np.abs(depths - np.reshape(depth, (-1, 1))).argmin(axis=1)]
+
+    least = losses.min(axis=1)
+    assert at(found.best_depth).mean() == pytest.approx(losses.mean(axis=0).min(), rel=1e-4)
+    np.testing.assert_allclose(at(found.c_star), least, rtol=5e-3)
+    for action in ("best_depth", "plug_in", "fixed_fraction", "full_run"):
+        depth, (expected, _) = found.actions[action]
+        assert expected == pytest.approx((at(depth) - least).mean(), rel=0.01, abs=1e-3), action
+    np.testing.assert_allclose(found.gain, at(C_MIN) - least, rtol=0.01, atol=1e-3)
+    # Many valleys, of which a marginal gain would have shown one.
+    assert np.mean([(np.diff(np.sign(np.diff(row))) > 0).sum() > 1 for row in losses]) > 0.5
+    assert abs(np.log(found.best_depth / stopping(curve._replace(drift=None)).best_depth)) > 0.05
+
+
+def test_without_drift_the_search_finds_the_closed_form(make):
+    law = make.curve(draws=30, spread=0.5, horizon=None)
+    still = law._replace(drift=Drift(np.array([C_MIN, HORIZON]), np.zeros((30, 2))))
+    exact, searched = stopping(law), stopping(still)
+    np.testing.assert_allclose(searched.c_star, exact.c_star, rtol=0.01)
+    assert searched.best_depth == pytest.approx(exact.best_depth, rel=0.01)
+    assert regret(searched, "best_depth") == pytest.approx(regret(exact, "best_depth"), rel=0.01, abs=1e-4)
+    assert (searched.at_min, searched.at_max) == (exact.at_min, exact.at_max)

@@ -1,30 +1,18 @@
 """Real plans of made-up posteriors: the draws of each task's risk curve are drawn here, the rest is `plan`'s."""
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from bayes_prehoc import theory
+from bayes_prehoc.hierarchy import RiskCurve
 from bayes_prehoc.planning import plan
 from bayes_prehoc.risk.estimates import LeftOut, RiskEstimates, TaskEstimates
 from bayes_prehoc.runs.trajectories import SetAside
 
 DRAWS = 500
-
-
-class Curve(NamedTuple):
-    """Draws of a risk curve, with the fields of `bayes_prehoc.hierarchy.RiskCurve`."""
-
-    l_int: np.ndarray
-    reducible: np.ndarray
-    reference: float
-    alpha: np.ndarray
-    onset: np.ndarray
-    horizon: float | None
-    noise: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +56,8 @@ class MadeUpPosterior:
     def curve(self, task):
         return self._curves[task]
 
+    drifted_curve = curve
+
     def checks(self):
         ok = self.converged
         advice = "The chains disagree about the rate: give more depths per task, or fewer tasks."
@@ -95,7 +85,7 @@ def _made_up(task, proxy):
     fall = np.median(theory.decay(c_cheap, reference, alpha, onset, end))
     reducible = task.cheap**2 / fall * np.exp(task.width * rng.standard_normal(DRAWS))
     noise = (task.cheap / 15) ** 2 * np.exp(0.2 * rng.standard_normal(DRAWS)) if task.noise else None
-    curve = Curve(l_int, reducible, reference, alpha, onset, end, noise)
+    curve = RiskCurve(l_int, reducible, reference, alpha, onset, end, noise)
 
     depths = np.geomspace(task.horizon / 40, (0.6 if spread else 1.0) * task.horizon, task.n_depths)
     shapes = (np.median(a) for a in (l_int, reducible))
