@@ -117,7 +117,11 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         found = explored(proposal, arguments, effort.rounds[0])
 
         frame = moved(frame, found)
-        rough, _ = with_rule(frame, found, effort.judging[0], RULES, ROUGHLY)
+        if fewer:
+            # Where the posterior of some tasks lies, rules are off by more than where that of all does.
+            rough = arguments_at(frame)
+        else:
+            rough, _ = with_rule(frame, found, effort.judging[0], RULES, ROUGHLY)
         for number in fewer[1:]:
             found = explored(found.proposal, _some(rough, number), effort.rounds[0])
         found = explored(found.proposal, rough, effort.rounds[1])
