@@ -82,20 +82,15 @@ class Chains:
         self.with_trajectories = with_trajectories
 
     def warm_up(self, moves: int) -> None:
-        """Move on while proposals of the noise, and the step size of trajectories, are adapted.
-
-        The first part brings chains to where the posterior is; where they leap alone there is nothing to adapt after.
-        """
-        parts = moves // 4, moves // 4, moves // 2
-        for part in parts:
+        """Move on while proposals of the noise, and the step size of trajectories, are adapted."""
+        # The first part brings chains to where the posterior is.
+        for part in (moves - moves // 2, moves // 2):
             if part:
                 points, statistics = self._move(part, "warm-up", adapting=True)
                 self._noise = NoiseProposal.of_draws(np.concatenate(points)[:, self._size :])
                 landed = float(statistics["leapt"].mean())
                 self.with_trajectories |= landed < FEW_LAND
                 self._leaps = enough_leaps(landed)
-            if not (self.with_trajectories or self._evaluator.target.with_noise):
-                break
 
     def draw(self, moves: int) -> Drawn:
         """Move on, and keep where the chains come to."""
