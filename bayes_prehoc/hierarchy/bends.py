@@ -113,12 +113,11 @@ def _bend(before, u, weight, number) -> Bend:
     log_square = np.log(square + 1e-3 * (weight @ square))
     slopes = _chosen(before, log_square, weight, number, always=1)
     log_scale = np.zeros(known + 1)
-    log_scale[slopes] = 0.5 * _regressed(before[:, slopes], log_square, weight, number)
-    log_scale[0] = 0.0
-    log_scale[0] = 0.5 * np.log(weight @ (square * np.exp(-2.0 * before @ log_scale)))
+    log_scale[slopes[1:]] = 0.5 * _regressed(before[:, slopes], log_square, weight, number)[1:]
     # Regression leaves less than there is to its own draws, and is as far off at others.
     fitted = min(len(chosen) / number, 0.5)
-    log_scale[0] += 0.5 * np.log((1.0 + fitted) / (1.0 - fitted))
+    left = weight @ (square * np.exp(-2.0 * before @ log_scale))
+    log_scale[0] = 0.5 * np.log(left * (1.0 + fitted) / (1.0 - fitted))
     return Bend(terms[chosen], mean, log_scale)
 
 

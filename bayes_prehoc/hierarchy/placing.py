@@ -5,6 +5,9 @@ posterior of the hyperparameters lies (`explore`). Draws from there, and the lat
 points better (`collapsed.Frame`): the means of the latents become the point of expansion, and where draws of them lie
 in those coordinates tells where the points belong. So exploring and placing take turns, three and two times, and the
 coarsest rule of quadrature that is fine enough is chosen when the points are in their last place (`precision`).
+
+Of many tasks some tell where to begin: their posterior is explored first, then, with points in place for all, that of
+a few times as many, until all are in.
 """
 
 import sys
@@ -111,8 +114,10 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         arguments = arguments_at(frame)
         if fewer:
             arguments = _some(arguments, fewer[0])
-        center = flat_values(known.reference, target.prior, target.proxy, data)
-        proposal = known.proposal or _first_proposal(rng, evaluator, center, arguments, effort.climbs)
+        proposal = known.proposal
+        if proposal is None:
+            center = flat_values(known.reference, target.prior, target.proxy, data)
+            proposal = _first_proposal(rng, evaluator, center, arguments, effort.climbs)
         bar.update()
         found = explored(proposal, arguments, effort.rounds[0])
 
@@ -142,7 +147,7 @@ def _different(rng, found: Weighted, number: int):
 
 
 def _first_proposal(rng, evaluator: Evaluator, center, arguments: Arguments, climbs: int) -> Proposal:
-    """From the modes that climbs reach which start around `center`."""
+    """From the modes that climbs from around `center` reach."""
     target = evaluator.target
     starts = center + START_JITTER * rng.normal(size=(climbs, len(center)))
 

@@ -7,7 +7,6 @@ not pass its gate gives no figures; a task whose estimates do not tell L_int apa
 import dataclasses
 import functools
 import zlib
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from bayes_prehoc.errors import InputError
 from bayes_prehoc.hierarchy.advice import fit_of_law, misfit_p_values, sensitivity_to_prior
 from bayes_prehoc.hierarchy.basis import basis_of
 from bayes_prehoc.hierarchy.checks import CENTRAL, Check, bits_learned
+from bayes_prehoc.hierarchy.curves import Drift, RiskCurve
 from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, model_data
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
 from bayes_prehoc.hierarchy.mixing import CardWeight
@@ -34,57 +34,12 @@ from bayes_prehoc.hierarchy.model import (
 from bayes_prehoc.hierarchy.predict import drawn_drift, drawn_estimates, drawn_risk
 from bayes_prehoc.risk.estimates import RiskEstimates, TaskEstimates
 
-__all__ = ["Drift", "Posterior", "RiskCurve"]
+__all__ = ["Posterior"]
 
 LEAST_BITS = 1.0
 """Bits that must be known about how U(c_0) is divided into L_int and what probing can remove."""
 DRIFT_NODES = 48
 """Depths, log-spaced, at which the drift of a curve is drawn beside those that were fitted."""
-
-
-class Drift(NamedTuple):
-    """How far a spread between runs lies off its law along depth, float64; straight in log depth between the depths.
-
-    Attributes
-    ----------
-    depths : array (J,)
-        Increasing; beyond the shallowest it stays what it is there, at the horizon it is nothing.
-    log_ratio : array (S, J)
-        log of the spread over what the law says.
-    """
-
-    depths: np.ndarray
-    log_ratio: np.ndarray
-
-
-class RiskCurve(NamedTuple):
-    """S draws of a task's risk curve, float64, in the task's units; arguments of `bayes_prehoc.theory`.
-
-    Attributes
-    ----------
-    l_int : array (S,)
-        L_int, without the outcome set's noise.
-    reducible : array (S,)
-        U(c_0) - L_int.
-    reference : float
-        c_0, a fifth of the horizon.
-    alpha, onset : arrays (S,)
-    horizon : float or None
-        c_T where nothing is left to learn there (conditional, branching); None for run_to_run.
-    noise : array (S,) or None
-        V_eval of the outcome set; None where unknown.
-    drift : Drift or None
-        Of a spread, as its estimates show it; None: the law alone.
-    """
-
-    l_int: np.ndarray
-    reducible: np.ndarray
-    reference: float
-    alpha: np.ndarray
-    onset: np.ndarray
-    horizon: float | None
-    noise: np.ndarray | None
-    drift: Drift | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """What chains leap with: a mixture of t distributions in coordinates that are bent the way draws are.
 
-Where few draws tell, or the posterior is not curved, there are no bends, and the mixture does it alone.
+Before there are draws there are no bends, and a mixture of modes does it alone.
 """
 
 from typing import NamedTuple

@@ -179,11 +179,12 @@ def _frontier(curve, known):
     """Risk against cost; every depth is efficient where risk falls, and those are not beyond which a spread rises."""
     depths = np.geomspace(known["c_min"], known["horizon"], CURVE_DEPTHS)
     depths[[0, -1]] = known["c_min"], known["horizon"]
-    expected = draws.risk(curve, depths).mean(axis=0)
+    risks = draws.risk(curve, depths)
+    expected = risks.mean(axis=0)
     if curve.drift is not None:
-        least = np.minimum.accumulate(np.append(np.inf, expected[:-1]))
-        depths, expected = depths[expected < least], expected[expected < least]
-    band = _band(depths, draws.risk(curve, depths))
+        efficient = expected < np.minimum.accumulate(np.append(np.inf, expected[:-1]))
+        depths, risks, expected = depths[efficient], risks[:, efficient], expected[efficient]
+    band = _band(depths, risks)
     return Frontier(depths, known["cost"].at(depths), expected, band.median, band.lower, band.upper)
 
 

@@ -229,6 +229,8 @@ def test_several_cards_are_combined(make):
     assert card_for(cards[:1], estimates, WEAK, ONE, 0) is not None
     with pytest.raises(InputError, match="no cards"):
         card_for([], estimates, WEAK, ONE, 0)
+    with pytest.raises(InputError, match="has seen too"):
+        card_for([cards[0], dataclasses.replace(cards[1], fingerprints=cards[0].fingerprints)], estimates, WEAK, ONE, 0)
 
 
 def test_cards_of_different_families_are_combined(make, monkeypatch):

@@ -41,8 +41,8 @@ VALUES = st.recursive(
 )
 
 
-def reads_or_complains(folder):
-    """The property; the card if there is one."""
+def assert_reads_or_complains(folder):
+    """The property that every test here asserts; the card if there is one."""
     card, complaint = None, ""
     try:
         card = load_card(folder)
@@ -104,7 +104,7 @@ def test_any_field_of_prior_json(whole, data):
     path = data.draw(st.sampled_from(list(places(document))))
     value = data.draw(VALUES)
     (folder / "prior.json").write_text(json.dumps(changed(document, path, value)), encoding="utf-8")
-    reads_or_complains(folder)
+    assert_reads_or_complains(folder)
 
 
 @SETTINGS
@@ -117,7 +117,7 @@ def test_any_number_of_prior_json_moved(whole, data):
     path = data.draw(st.sampled_from([path for path in numbers if isinstance(path[-1], int)]))
     value = data.draw(st.floats(allow_nan=False, allow_infinity=False))
     (folder / "prior.json").write_text(json.dumps(document | {"mixture": changed(document["mixture"], path, value)}))
-    card = reads_or_complains(folder)
+    card = assert_reads_or_complains(folder)
     # A density that is another one is never taken.
     if card is not None:
         original = np.array(document["reference"]["log_density"])
@@ -135,7 +135,7 @@ def test_any_bytes(whole, name, content):
     (folder / name).write_bytes(content)
     if name != "prior.json":
         listed(folder, name, content)
-    assert reads_or_complains(folder) is None
+    assert assert_reads_or_complains(folder) is None
 
 
 def listed(folder, name, content):
@@ -159,7 +159,7 @@ def test_any_bytes_of_the_draws_changed(whole, data):
     content = bytes(content[:cut])
     (folder / "draws.safetensors").write_bytes(content)
     listed(folder, "draws.safetensors", content)
-    reads_or_complains(folder)
+    assert_reads_or_complains(folder)
 
 
 @SETTINGS
@@ -176,7 +176,7 @@ def test_any_header_of_the_draws(whole, data):
     content = struct.pack("<Q", data.draw(st.sampled_from([len(text), len(text) + 1, 0, 2**63]))) + text + numbers
     (folder / "draws.safetensors").write_bytes(content)
     listed(folder, "draws.safetensors", content)
-    reads_or_complains(folder)
+    assert_reads_or_complains(folder)
 
 
 @SETTINGS
@@ -189,7 +189,7 @@ def test_any_field_of_checks_json(whole, data):
     content = json.dumps(changed(document, path, data.draw(VALUES))).encode()
     (folder / "checks.json").write_bytes(content)
     listed(folder, "checks.json", content)
-    reads_or_complains(folder)
+    assert_reads_or_complains(folder)
 
 
 @SETTINGS
