@@ -1,8 +1,18 @@
-"""Markov chains on the points of a target: leaps, walks, new noises and, where needed, Hamiltonian trajectories.
+r"""Markov chains on the points of a target: leaps, walks, new noises and, where needed, Hamiltonian trajectories.
 
 The explored posterior is the proposal that chains leap with (`leaps`). Where it fits, leaps alone give draws that are
 nearly independent, across modes too, for the price of densities; where it is too thin, a few steps of a walk keep
 chains from staying. Where few leaps land, and in attempts after the second, a trajectory follows each round of leaps.
+
+Where a coarser rule of quadrature leads (`Placed.rough`), all these moves are by its density p', and where they brought
+a chain is accepted or not by the density p itself, with probability
+
+.. math:: \min(1, \frac{p(x') p'(x)}{p(x) p'(x')}) ,
+
+so that the finer rule is asked once a round. That leaves p as it is since moves are reversible under p': each kind of
+them is, and they are made in one order or the other with equal probability.
+
+Sources: Christen & Fox 2005 (a density that costs less leads); Liu 2001, section 9.4.3 (several moves by it).
 """
 
 import functools
@@ -16,7 +26,7 @@ from tqdm.auto import tqdm
 
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.hamiltonian import Scale, State, StepSize, trajectory
-from bayes_prehoc.hierarchy.leaps import LEAPS, At, NoiseProposal, enough_leaps, leap, redraw, walk
+from bayes_prehoc.hierarchy.leaps import LEAPS, At, NoiseProposal, chosen, enough_leaps, leap, redraw, walk
 from bayes_prehoc.hierarchy.placing import Placed
 
 __all__ = ["Chains", "Drawn"]
@@ -37,7 +47,8 @@ class Drawn(NamedTuple):
     """Points (C, S, Q) of the chains, and what is known of each draw, arrays (C, S) by name.
 
     Of leaps that is `leapt`, the share accepted, and `log_weight` (C, S, N), the weights of all; of trajectories, where
-    there are any, the fields of `hamiltonian.Moved` and `num_steps`; and `by_task` (C, S, T) of the density.
+    there are any, the fields of `hamiltonian.Moved` and `num_steps`; `followed`, where a coarser rule leads, whether
+    what it led to was accepted; and `by_task` (C, S, T) of the density.
     """
 
     points: Float[np.ndarray, "C S Q"]
@@ -70,13 +81,15 @@ class Chains:
         with_trajectories: bool = False,
     ):
         found = placed.found
-        self._rng, self._evaluator, self._arguments = rng, evaluator, placed.arguments
-        self._densities = functools.partial(evaluator.densities, arguments=placed.arguments)
+        self._rng, self._evaluator, self._arguments = rng, evaluator, placed.rough or placed.arguments
+        self._densities = functools.partial(evaluator.densities, arguments=self._arguments)
+        self._finer = functools.partial(evaluator.densities, arguments=placed.arguments) if placed.rough else None
         self._proposal, self._scale = found.proposal, Scale(np.linalg.cholesky(found.proposal.covariance()))
         self._step = StepSize(FIRST_STEP, target_accept)
         self._leaps = LEAPS[1]
         points = evaluator.target.points(found.proposal.draw(rng, number), placed.arguments.data)
         self._at = At(points, self._densities(points))
+        self._fine = self._at.density
         self._size = found.x.shape[1]
         self._noise = NoiseProposal.of_prior(points.shape[1] - self._size)
         self.with_trajectories = with_trajectories
@@ -91,6 +104,8 @@ class Chains:
                 landed = float(statistics["leapt"].mean())
                 self.with_trajectories |= landed < FEW_LAND
                 self._leaps = enough_leaps(landed)
+        if self._finer:
+            self._fine = self._finer(self._at.points)
 
     def draw(self, moves: int) -> Drawn:
         """Move on, and keep where the chains come to."""
@@ -101,7 +116,9 @@ class Chains:
         total = moves * len(self._at.points)
         with tqdm(total=total, desc=label, unit="draw", disable=None, file=sys.stderr, leave=False) as bar:
             for _ in range(moves):
-                statistics.append(self._once(adapting) | {"by_task": self._at.density.by_task.astype(np.float32)})
+                statistics.append(self._once(adapting) if adapting or not self._finer else self._followed())
+                density = self._fine if self._finer and not adapting else self._at.density
+                statistics[-1]["by_task"] = density.by_task.astype(np.float32)
                 points.append(self._at.points)
                 bar.update(len(self._at.points))
         by_name = {name: np.stack([one[name] for one in statistics], axis=1) for name in statistics[0]}
@@ -109,14 +126,41 @@ class Chains:
 
     def _once(self, adapting: bool) -> dict[str, np.ndarray]:
         """Leaps, a walk, new noises and a trajectory of every chain, as far as there are such."""
+        kinds = [self._leap, self._walk]
+        if self._evaluator.target.with_noise:
+            kinds.append(self._redraw)
+        if self.with_trajectories:
+            kinds.append(functools.partial(self._trajectory, adapting))
+        if self._finer and self._rng.random() < 0.5:
+            kinds.reverse()
+        statistics = {}
+        for move in kinds:
+            statistics |= move() or {}
+        return statistics
+
+    def _followed(self) -> dict[str, np.ndarray]:
+        """The same by the coarser rule, undone where the finer one does not follow."""
+        before, fine_before = self._at, self._fine
+        statistics = self._once(adapting=False)
+        fine = self._finer(self._at.points)
+        with np.errstate(invalid="ignore"):  # from outside to outside
+            gain = fine.total - self._at.density.total - (fine_before.total - before.density.total)
+            follows = np.log(self._rng.random(len(gain))) < gain
+        self._at = chosen(follows, self._at, before)
+        self._fine = chosen(follows, At(self._at.points, fine), At(before.points, fine_before)).density
+        return statistics | {"followed": follows}
+
+    def _leap(self) -> dict[str, np.ndarray]:
         leapt = leap(self._rng, self._at, self._densities, self._proposal, self._leaps)
         self._at = leapt.at
+        return {"leapt": leapt.accepted, "log_weight": leapt.log_weight}
+
+    def _walk(self) -> None:
         for _ in range(WALKS):
             self._at = walk(self._rng, self._at, self._densities, self._scale.factor)
-        if self._evaluator.target.with_noise:
-            self._at = redraw(self._rng, self._at, self._densities, self._noise)
-        statistics = {"leapt": leapt.accepted, "log_weight": leapt.log_weight}
-        return statistics | (self._trajectory(adapting) if self.with_trajectories else {})
+
+    def _redraw(self) -> None:
+        self._at = redraw(self._rng, self._at, self._densities, self._noise)
 
     def _trajectory(self, adapting: bool) -> dict[str, np.ndarray]:
         step = self._step.exploring if adapting else self._step.settled

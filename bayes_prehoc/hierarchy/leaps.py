@@ -28,7 +28,7 @@ from scipy.stats import norm
 from bayes_prehoc.hierarchy.proposal import Proposal
 from bayes_prehoc.hierarchy.target import Density
 
-__all__ = ["LEAPS", "REDRAWS", "At", "Leapt", "NoiseProposal", "enough_leaps", "leap", "redraw", "walk"]
+__all__ = ["LEAPS", "REDRAWS", "At", "Leapt", "NoiseProposal", "chosen", "enough_leaps", "leap", "redraw", "walk"]
 
 LEAPS = 4, 8
 """Proposals at a time, at least and at most."""
@@ -89,7 +89,7 @@ def leap(rng: np.random.Generator, at: At, densities: Callable, proposal: Propos
     taken, accepted = _metropolis(rng, held, log_weight)
     rows = np.arange(chains)
     new = At(offered[rows, taken], Density(*(part[rows, taken] for part in there)))
-    return Leapt(_where(taken >= 0, new, at), accepted, log_weight)
+    return Leapt(chosen(taken >= 0, new, at), accepted, log_weight)
 
 
 def enough_leaps(accepted: float) -> int:
@@ -106,7 +106,7 @@ def walk(rng: np.random.Generator, at: At, densities: Callable, factor: Float[np
     new = At(points, densities(points))
     with np.errstate(invalid="ignore"):  # from outside to outside
         taken = np.log(rng.random(len(points))) < new.density.total - at.density.total
-    return _where(taken, new, at)
+    return chosen(taken, new, at)
 
 
 class NoiseProposal(NamedTuple):
@@ -153,22 +153,22 @@ def redraw(rng: np.random.Generator, at: At, densities: Callable, proposal: Nois
     held = _or_nothing(at.density.by_task + proposal.log_prior_over_proposal(before))
     taken, _ = _metropolis(rng, held, _or_nothing(by_task + proposal.log_prior_over_proposal(noise)))
 
-    def chosen(new, old):
+    def ended(new, old):
         return np.where(taken >= 0, np.take_along_axis(new, np.maximum(taken, 0)[:, None], axis=1)[:, 0], old)
 
-    after = chosen(noise, before)
+    after = ended(noise, before)
     log_prior = at.density.log_prior + 0.5 * np.sum(before**2 - after**2, axis=1)
     points = np.concatenate([at.points[:, :-tasks], after], axis=1)
-    return At(points, Density(log_prior, chosen(by_task, at.density.by_task)))
+    return At(points, Density(log_prior, ended(by_task, at.density.by_task)))
 
 
-def _where(which, new: At, old: At) -> At:
+def chosen(which, new: At, old: At) -> At:
     """The chains `which` (C,) at the new place, the others at the old."""
 
-    def chosen(there, here):
+    def own(there, here):
         return np.where(which.reshape(-1, *[1] * (here.ndim - 1)), there, here)
 
-    return At(chosen(new.points, old.points), Density(*map(chosen, new.density, old.density)))
+    return At(own(new.points, old.points), Density(*map(own, new.density, old.density)))
 
 
 def _flat(offered):

@@ -7,7 +7,8 @@ in those coordinates tells where the points belong. So exploring and placing tak
 coarsest rule of quadrature that is fine enough is chosen when the points are in their last place (`precision`).
 
 Of many tasks some tell where to begin: their posterior is explored first, then, with points in place for all, that of
-a few times as many, until all are in.
+a few times as many, until all are in. And where the rule that is fine enough for them is not the coarsest, a coarser
+one that is roughly right explores, and leads chains, at a fraction of the cost (`chains`).
 """
 
 import sys
@@ -21,7 +22,7 @@ from bayes_prehoc.hierarchy.collapsed import RULES, Frame, fitted_frame, groups_
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
 from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
-from bayes_prehoc.hierarchy.precision import FINE_ENOUGH, fine_enough
+from bayes_prehoc.hierarchy.precision import FINE_ENOUGH, Judge
 from bayes_prehoc.hierarchy.proposal import Proposal
 from bayes_prehoc.hierarchy.start import Reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Arguments, flat_values
@@ -36,7 +37,7 @@ where it lies, and more of them less roughly."""
 MORE = 5.0
 """How many times more tasks may be looked at next: the posterior becomes at most so much narrower, squared."""
 ROUGHLY = 4.0 * FINE_ENOUGH
-"""What is fine enough to place points by."""
+"""What is fine enough to place points by, and to lead chains."""
 
 
 class Known(NamedTuple):
@@ -66,15 +67,17 @@ class Effort(NamedTuple):
 
 
 FEW_TASKS = Effort(16, 80, (80, 400), (Rounds(8, 1000, 500), Rounds(4, 1000, 500), Rounds(8, 2000, 1500)))
-MANY_TASKS = Effort(4, 40, (80, 400), (Rounds(8, 1000, 300), Rounds(6, 1000, 300), Rounds(6, 1000, 600)))
+MANY_TASKS = Effort(4, 40, (80, 400), (Rounds(8, 1000, 300), Rounds(5, 1000, 200), Rounds(6, 1000, 400)))
 
 
 class Placed(NamedTuple):
-    """The tasks with points in place, the rule of quadrature, and what the posterior looks like with them."""
+    """The tasks with points in place, the rule of quadrature, what the posterior looks like with them, and, where a
+    coarser rule found that and leads chains, the tasks with that rule."""
 
     arguments: Arguments
     rule: tuple[int, int, int]
     found: Weighted
+    rough: Arguments | None = None
 
 
 def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
@@ -94,9 +97,9 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         sites = evaluator.sites(latents_key, points, arguments_at(frame._replace(start=latents)))
         return fitted_frame(latents, sites["white"])
 
-    def with_rule(frame: Frame, found: Weighted, judging: int, rules, enough: float):
+    def judge(frame: Frame, found: Weighted, judging: int) -> Judge:
         points = target.points(_different(rng, found, judging), data)
-        return fine_enough(evaluator, points, arguments_at(frame), found.proposal.covariance(), rules, enough)
+        return Judge(evaluator, points, arguments_at(frame), found.proposal.covariance())
 
     fewer = _fewer(data.kind.shape[0])
     stages = 1 + len(effort.rounds) + len(fewer[1:])
@@ -124,17 +127,20 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         frame = moved(frame, found)
         if fewer:
             # Where the posterior of some tasks lies, rules are off by more than where that of all does.
-            rough = arguments_at(frame)
+            arguments = arguments_at(frame)
         else:
-            rough, _ = with_rule(frame, found, effort.judging[0], RULES, ROUGHLY)
+            arguments, _ = judge(frame, found, effort.judging[0]).first_within(RULES, ROUGHLY)
         for number in fewer[1:]:
-            found = explored(found.proposal, _some(rough, number), effort.rounds[0])
-        found = explored(found.proposal, rough, effort.rounds[1])
+            found = explored(found.proposal, _some(arguments, number), effort.rounds[0])
+        found = explored(found.proposal, arguments, effort.rounds[1])
 
         frame = moved(frame, found)
-        arguments, rule = with_rule(frame, found, effort.judging[1], RULES[known.too_coarse :], FINE_ENOUGH)
-        found = explored(found.proposal, arguments, effort.rounds[2])
-    return Placed(arguments, rule, found)
+        last = judge(frame, found, effort.judging[1])
+        arguments, rule = last.first_within(RULES[known.too_coarse :], FINE_ENOUGH)
+        rough, coarser = last.first_within(RULES, ROUGHLY) if fewer else (None, rule)
+        rough = None if coarser == rule else rough
+        found = explored(found.proposal, rough or arguments, effort.rounds[2])
+    return Placed(arguments, rule, found, rough)
 
 
 def _different(rng, found: Weighted, number: int):

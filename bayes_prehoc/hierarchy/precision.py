@@ -18,7 +18,7 @@ from bayes_prehoc.hierarchy.collapsed import FINEST, RULES
 from bayes_prehoc.hierarchy.evaluator import Evaluator
 from bayes_prehoc.hierarchy.target import Arguments, Correction, Density, products
 
-__all__ = ["FINE_ENOUGH", "fine_enough", "next_rule", "quadrature_errors"]
+__all__ = ["FINE_ENOUGH", "Judge", "fine_enough", "next_rule", "quadrature_errors"]
 
 FINE_ENOUGH = 0.25
 """Standard deviation over draws of the error of the log marginal likelihood, all tasks together, that is left alone."""
@@ -65,20 +65,18 @@ def fine_enough(
     covariance : array (P, P)
         Of the hyperparameters.
     """
-    judge = _Judge(evaluator, points, arguments, covariance)
-    for rule in rules:
-        for degree in judge.degrees:
-            correction, left, beyond = judge.error(rule, degree)
-            if left <= enough and beyond <= enough / FINE_ENOUGH:
-                return arguments.with_rule(rule)._replace(correction=correction), rule
-    return arguments.with_rule(rule), rule
+    return Judge(evaluator, points, arguments, covariance).first_within(rules, enough)
 
 
-class _Judge:
-    """Densities of a sample of the tasks by several rules, at the mean, far out, and at draws."""
+class Judge:
+    """Densities of a sample of the tasks by several rules, at the mean, far out, and at draws.
+
+    Parameters are those of `fine_enough`.
+    """
 
     def __init__(self, evaluator: Evaluator, points, arguments: Arguments, covariance):
         self._evaluator, self._covariance, self._tasks = evaluator, covariance, arguments.tasks
+        self._arguments = arguments
         rows = np.linspace(0, self._tasks - 1, min(self._tasks, JUDGED)).astype(int)
         self._times = self._tasks / len(rows)
         self._sample = arguments if self._times == 1.0 else arguments.taken(rows)
@@ -88,6 +86,17 @@ class _Judge:
         terms = 1, 1 + size, 1 + size + size * (size + 1) // 2
         self.degrees = [degree for degree, number in enumerate(terms) if len(points) >= PER_TERM * number]
         """To which the error can be told."""
+
+    def first_within(
+        self, rules: Sequence[tuple[int, int, int]], enough: float
+    ) -> tuple[Arguments, tuple[int, int, int]]:
+        """As `fine_enough`; what was computed for one bound serves the next."""
+        for rule in rules:
+            for degree in self.degrees:
+                correction, left, beyond = self.error(rule, degree)
+                if left <= enough and beyond <= enough / FINE_ENOUGH:
+                    return self._arguments.with_rule(rule)._replace(correction=correction), rule
+        return self._arguments.with_rule(rule), rule
 
     def error(self, rule, degree: int) -> tuple[Correction | None, float, float]:
         """What is taken off, the standard deviation over draws of what is left, and the most that is left far out, over

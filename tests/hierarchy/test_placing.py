@@ -10,7 +10,7 @@ from bayes_prehoc.hierarchy.start import find_reference
 
 def test_points_are_put_where_the_latents_are(placed):
     """What was found is close to the posterior: many draws count, and latents are close to standard in the frame."""
-    evaluator, _, (arguments, rule, found) = placed
+    evaluator, _, (arguments, rule, found, _) = placed
     assert rule in RULES and found.effective > 300
     x = found.proposal.draw(np.random.default_rng(1), 100)
     sites = evaluator.sites(jax.random.key(2), x, arguments)
@@ -22,7 +22,7 @@ def test_points_are_put_where_the_latents_are(placed):
 
 def test_many_tasks_are_found_by_way_of_some(placed, monkeypatch):
     """With less effort, the same posterior: means within half a standard deviation."""
-    evaluator, data, (_, _, found) = placed
+    evaluator, data, (_, _, found, _) = placed
     monkeypatch.setattr(placing, "MANY", 4)
     known = placing.Known(find_reference(data, evaluator.target.prior, evaluator.target.proxy))
     other = placing.place(jax.random.key(3), known, evaluator, data).found

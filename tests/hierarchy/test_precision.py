@@ -127,9 +127,9 @@ def test_some_of_many_tasks_tell_what_all_are_off_by(make, around, monkeypatch):
     found, rule = fine_enough(evaluator, points[:45], arguments, covariance, RULES[:1], enough=0.9 * raw)
     assert rule == RULES[0] and found.correction.error.shape == (1 + len(covariance), 60)
     assert left(evaluator, points[45:], found) < 0.9 * raw
-    judge = precision._Judge(evaluator, points[:45], arguments, covariance)
+    judge = precision.Judge(evaluator, points[:45], arguments, covariance)
     monkeypatch.setattr(precision, "JUDGED", 60)
-    of_all = precision._Judge(evaluator, points[:45], arguments, covariance)
+    of_all = precision.Judge(evaluator, points[:45], arguments, covariance)
     assert judge.error(RULES[0], 1)[1] > 1.2 * of_all.error(RULES[0], 1)[1]
 
 
