@@ -1,5 +1,6 @@
 """Each benchmark runs at its smallest size and writes its figures as documented."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -53,3 +54,14 @@ def test_coverage_goes_on_where_it_stopped(tmp_path):
     keep.write_text(json.dumps(line) + "\n")
     said = smoke("coverage.py", tmp_path, "--keep", str(keep))
     assert len(keep.read_text().splitlines()) == 1 and "0.123" in said and "cores" in said
+
+
+def test_in_hindsight_seeds_go_where_they_help(monkeypatch):
+    """Where regret goes as one over the seeds, and where there is next to none: that task keeps its first four."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    sequential = importlib.import_module("sequential")
+    seeds = {sequential.BEGINNING: 4, sequential.EVEN: 8, sequential.GRID: 16}
+    ways = {way: {"expected": [1.0 / number, 1e-9]} for way, number in seeds.items()}
+    assert sequential.in_hindsight(ways, 16) == pytest.approx(1.0 / 12.0 / 2.0, rel=1e-6)
+    alike = {way: {"expected": [1.0 / number] * 2} for way, number in seeds.items()}
+    assert sequential.in_hindsight(alike, 16) == pytest.approx(1.0 / 8.0, rel=1e-6)
