@@ -5,13 +5,16 @@ population, estimates from the likelihood, the model fitted as `bp.fit` does, an
 draws, for each hyperparameter, the latents of a task and the log likelihood. Fits that miss the gate are counted and
 not left out.
 
-    python benchmarks/sbc.py --size full --keep sbc.jsonl --json sbc.json
+    python benchmarks/sbc.py --size full --keep sbc.jsonl --evidence docs/calibration/sbc.json
 
-`--keep` stores each simulation when it is done; the same command goes on where an interrupted one stopped. `--broken`
-fits a model with an error in it, which must fail: `dispersion` does not square the misfit, `jacobian` forgets a volume.
+`--evidence` writes every rank beside the figures and what made them; that file ships. `--keep` stores each simulation
+when it is done; the same command goes on where an interrupted one stopped. `--broken` fits a model with an error in it,
+which must fail: `dispersion` does not square the misfit, `jacobian` forgets a volume.
 """
 
 import argparse
+import datetime
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,6 +92,7 @@ def main() -> None:
     parser.add_argument("--broken", choices=("dispersion", "jacobian"), help="fit a model with an error in it")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="store simulations here, and go on from there")
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
+    parser.add_argument("--evidence", type=Path, metavar="FILE", help="write ranks, figures and what made them here")
     options = parser.parse_args()
     size = SIZES[options.size]
     if options.simulations:
@@ -100,6 +104,24 @@ def main() -> None:
     found = figures(results, judged=options.size == "full")
     print_figures(found)
     write_figures(options.json, found)
+    if options.evidence:
+        write_evidence(options.evidence, size, results, found)
+
+
+def write_evidence(path: Path, size: Size, results: list[dict], found: list[Figure]) -> None:
+    """Ranks of the truth among 99 draws, by simulation and quantity, with the figures they gave and what made them."""
+    names = list(results[0]["ranks"])
+    evidence = {
+        "made_by": machine(),
+        "date": f"{datetime.date.today()}",
+        "size": size._asdict(),
+        "quantities": names,
+        "seeds": [one["seeds"] for one in results],
+        "missed_gate": [bool(one["failed"]) for one in results],
+        "ranks": [[one["ranks"][name] for name in names] for one in results],
+        "figures": [figure._asdict() for figure in found],
+    }
+    path.write_text(json.dumps(evidence, separators=(",", ":"), allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
