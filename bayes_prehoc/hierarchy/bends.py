@@ -19,18 +19,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from bayes_prehoc.hierarchy.regression import chosen_columns, regressed
+
 __all__ = ["Bends", "bends_of_draws"]
 
-GAIN = 3.0
-"""Nats that draws must gain by a term, for it to be taken: about the logarithm of how many there are to choose from."""
 MOST_TERMS = 30
 """Of each polynomial."""
 FAR = 3.5
 """Standard deviations beyond which polynomials go on as constants."""
 MOST_SCALE = 3.0
 """Largest |s_k|."""
-SHRINKAGE = 0.5
-"""Weight, in draws, of coefficients that are zero."""
 
 
 class Bend(NamedTuple):
@@ -106,14 +104,14 @@ def _bend(before, u, weight, number) -> Bend:
     cubes = [(i, i, i) for i in range(1, known + 1)]
     terms = np.array(linear + squares + cubes)
     products = _products(before, terms)
-    chosen = _chosen(products, u, weight, number, always=len(linear))
-    mean = _regressed(products[:, chosen], u, weight, number)
+    chosen = chosen_columns(products, u, weight, number, always=len(linear), most=MOST_TERMS)
+    mean = regressed(products[:, chosen], u, weight, number)
     # Logarithms of squares are regressed, which tells less than the squares would and is not led by a few of them.
     square = (u - products[:, chosen] @ mean) ** 2
     log_square = np.log(square + 1e-3 * (weight @ square))
-    slopes = _chosen(before, log_square, weight, number, always=1)
+    slopes = chosen_columns(before, log_square, weight, number, always=1, most=MOST_TERMS)
     log_scale = np.zeros(known + 1)
-    log_scale[slopes[1:]] = 0.5 * _regressed(before[:, slopes], log_square, weight, number)[1:]
+    log_scale[slopes[1:]] = 0.5 * regressed(before[:, slopes], log_square, weight, number)[1:]
     # Regression leaves less than there is to its own draws, and is as far off at others.
     fitted = min(len(chosen) / number, 0.5)
     left = weight @ (square * np.exp(-2.0 * before @ log_scale))
@@ -128,36 +126,3 @@ def _before(u):
 
 def _products(before, terms):
     return np.prod(before[:, terms], axis=2)
-
-
-def _chosen(products, y, weight, number, always: int):
-    """Columns that regression of y takes: the first so many, and others as long as the best of them gains enough."""
-    root = np.sqrt(weight)[:, None]
-    left, rest = products * root, y * root[:, 0]
-    size = np.sum(left**2, axis=0)
-    chosen = []
-    while len(chosen) < min(MOST_TERMS, left.shape[1]):
-        # What is left of the other columns, and of y, is orthogonal to those chosen.
-        new = np.sum(left**2, axis=0) > 1e-6 * size
-        along = left.T @ rest
-        explained = np.where(new, along**2, 0.0) / np.where(new, np.sum(left**2, axis=0), 1.0)
-        if len(chosen) < always:
-            best = len(chosen)
-        else:
-            best = int(np.argmax(explained))
-            if -0.5 * number * np.log1p(-min(explained[best] / (rest @ rest), 1.0 - 1e-9)) < GAIN:
-                break
-        chosen.append(best)
-        if new[best]:
-            direction = left[:, best] / np.linalg.norm(left[:, best])
-            left = left - np.outer(direction, direction @ left)
-            rest = rest - direction * (direction @ rest)
-    return chosen
-
-
-def _regressed(products, y, weight, number):
-    """Coefficients by least squares; all but the first are drawn towards zero."""
-    weighted = number * weight[:, None] * products
-    penalty = np.full(products.shape[1], SHRINKAGE)
-    penalty[0] = 0.0
-    return np.linalg.solve(products.T @ weighted + np.diag(penalty), weighted.T @ y)

@@ -41,6 +41,8 @@ MOST_STEPS = 15
 """Leapfrog steps of a trajectory, at most."""
 WALKS = 4
 """Steps of a random walk after leaps."""
+WALKS_WHERE_LED = 2
+"""The same where a coarser rule leads: tasks are many then, and each step takes long."""
 
 
 class Drawn(NamedTuple):
@@ -156,7 +158,7 @@ class Chains:
         return {"leapt": leapt.accepted, "log_weight": leapt.log_weight}
 
     def _walk(self) -> None:
-        for _ in range(WALKS):
+        for _ in range(WALKS_WHERE_LED if self._finer else WALKS):
             self._at = walk(self._rng, self._at, self._densities, self._scale.factor)
 
     def _redraw(self) -> None:

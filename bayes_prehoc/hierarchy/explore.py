@@ -178,7 +178,13 @@ def wide_mixture(center: Float[np.ndarray, " P"], scale: float) -> Mixture:
 
 
 def population(
-    rng: np.random.Generator, proposal: Proposal, log_p: Callable, rounds: int, number: int, enough: int
+    rng: np.random.Generator,
+    proposal: Proposal,
+    log_p: Callable,
+    rounds: int,
+    number: int,
+    enough: int,
+    learn: Callable | None = None,
 ) -> Weighted:
     """Weighted draws of all rounds, and the proposal they make.
 
@@ -195,9 +201,11 @@ def population(
         Draws of each round.
     enough : int
         Effective number of draws at which it ends.
+    learn : callable, optional
+        Called after each round with all draws (N, P), their log densities and weights; says what those are off by.
     """
     x, log_ps = np.empty((0, proposal.size)), np.empty(0)
-    proposals, log_qs = [], np.empty((0, 0))
+    proposals, log_qs, off = [], np.empty((0, 0)), lambda x: 0.0
     for _ in range(rounds):
         new = proposal.draw(rng, number)
         # Each draw counts as one of the mixture of all rounds' proposals: (rounds, draws), the new row and columns.
@@ -205,15 +213,22 @@ def population(
         x, log_ps = np.concatenate([x, new]), np.append(log_ps, np.asarray(log_p(new), np.float64))
         log_qs = np.vstack([log_qs, proposal.log_density(x)])
         proposals.append(proposal)
-        log_weight = log_ps - np.logaddexp.reduce(log_qs, axis=0)
-        log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)
+        log_weight = _log_weights(log_ps - off(x), log_qs)
         if not np.isfinite(log_weight).any():
             return Weighted(x, np.full(len(x), 1.0 / len(x)), proposal)
+        if learn:
+            off = learn(x, log_ps, flattened(log_weight, LEAST_COUNTING * number))
+            log_weight = _log_weights(log_ps - off(x), log_qs)
         proposal = proposal_of_draws(x, flattened(log_weight, LEAST_COUNTING * number))
         made = Weighted(x, _truncated(log_weight), proposal)
         if made.effective >= enough:
             break
     return made
+
+
+def _log_weights(log_p, log_qs):
+    log_weight = log_p - np.logaddexp.reduce(log_qs, axis=0)
+    return np.where(np.isfinite(log_weight), log_weight, -np.inf)
 
 
 def _normalised(log_weight):

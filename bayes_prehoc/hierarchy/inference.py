@@ -42,6 +42,8 @@ JOINT_WARMUP = 4
 """How many times longer a warm-up is that must find the posterior and its metric by itself."""
 JOINT_STRIDE = 2.0
 """How many times farther from 1 the acceptance is there: longer steps are enough in coordinates as even as these."""
+SHORTER = 5
+"""How many times shorter warm-up is of chains that a coarser rule leads: exploring has told more of where they are."""
 REPRESENTATIVE = 24
 """Draws at which the quadrature's error is computed."""
 COLLAPSED, JOINT = ENGINES = ("collapsed", "joint")
@@ -188,7 +190,7 @@ def _by_leaps(
     arguments = placed.arguments
     rng = generator(run_key)
     chains = Chains(rng, evaluator, placed, sampler.chains, sampler.target_accept, with_trajectories=attempt > 1)
-    chains.warm_up(sampler.warmup)
+    chains.warm_up(max(1, sampler.warmup // SHORTER) if placed.rough else sampler.warmup)
 
     def draw(extension: int, number: int) -> _Drawn:
         points, statistics = chains.draw(number)

@@ -7,8 +7,9 @@ in those coordinates tells where the points belong. So exploring and placing tak
 coarsest rule of quadrature that is fine enough is chosen when the points are in their last place (`precision`).
 
 Of many tasks some tell where to begin: their posterior is explored first, then, with points in place for all, that of
-a few times as many, until all are in. And where the rule that is fine enough for them is not the coarsest, a coarser
-one that is roughly right explores, and leads chains, at a fraction of the cost (`chains`).
+a few times as many, until all are in. All of them are explored by the coarsest rule, which learns what it is off by
+(`leading`), and where the rule that is fine enough is not that one, it leads chains at a fraction of the cost
+(`chains`).
 """
 
 import sys
@@ -22,6 +23,7 @@ from bayes_prehoc.hierarchy.collapsed import RULES, Frame, fitted_frame, groups_
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
 from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
+from bayes_prehoc.hierarchy.leading import Leading
 from bayes_prehoc.hierarchy.precision import FINE_ENOUGH, Judge
 from bayes_prehoc.hierarchy.proposal import Proposal
 from bayes_prehoc.hierarchy.start import Reference, reference_of_draws
@@ -37,7 +39,7 @@ where it lies, and more of them less roughly."""
 MORE = 5.0
 """How many times more tasks may be looked at next: the posterior becomes at most so much narrower, squared."""
 ROUGHLY = 4.0 * FINE_ENOUGH
-"""What is fine enough to place points by, and to lead chains."""
+"""What is fine enough to place points by."""
 
 
 class Known(NamedTuple):
@@ -58,7 +60,7 @@ class Rounds(NamedTuple):
 
 class Effort(NamedTuple):
     """Starts of the search for modes, draws that tell where latents lie, draws that tell what rules are off by, roughly
-    and at last, and how to explore before points are placed, after the first time and after the second."""
+    and at last, and how to explore before points are placed, after the first time and at last."""
 
     climbs: int
     placing: int
@@ -67,7 +69,7 @@ class Effort(NamedTuple):
 
 
 FEW_TASKS = Effort(16, 80, (80, 400), (Rounds(8, 1000, 500), Rounds(4, 1000, 500), Rounds(8, 2000, 1500)))
-MANY_TASKS = Effort(4, 40, (80, 400), (Rounds(8, 1000, 300), Rounds(5, 1000, 200), Rounds(6, 1000, 400)))
+MANY_TASKS = Effort(4, 40, (80, 300), (Rounds(8, 1000, 300), Rounds(8, 1000, 300), Rounds(14, 1000, 1000)))
 
 
 class Placed(NamedTuple):
@@ -102,14 +104,16 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         return Judge(evaluator, points, arguments_at(frame), found.proposal.covariance())
 
     fewer = _fewer(data.kind.shape[0])
-    stages = 1 + len(effort.rounds) + len(fewer[1:])
+    stages = 3 + max(1, len(fewer[1:]))
     with tqdm(total=stages, desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False) as bar:
 
-        def explored(proposal: Proposal, arguments: Arguments, rounds: Rounds) -> Weighted:
+        def explored(
+            proposal: Proposal, arguments: Arguments, rounds: Rounds, leading: Leading | None = None
+        ) -> Weighted:
             def log_p(x):
                 return evaluator.densities(target.points(x, arguments.data), arguments).total
 
-            found = population(rng, proposal, log_p, *rounds)
+            found = population(rng, proposal, log_p, *rounds, learn=leading.learn if leading else None)
             bar.update()
             return found
 
@@ -124,22 +128,22 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         bar.update()
         found = explored(proposal, arguments, effort.rounds[0])
 
-        frame = moved(frame, found)
+        frame, rough, rules = moved(frame, found), None, RULES[known.too_coarse :]
         if fewer:
-            # Where the posterior of some tasks lies, rules are off by more than where that of all does.
-            arguments = arguments_at(frame)
+            for number in fewer[1:]:
+                found = explored(found.proposal, _some(arguments_at(frame), number), effort.rounds[1])
+            frame = moved(frame, found)
+            leading = Leading(rng, evaluator, arguments_at(frame), arguments_at(frame).with_rule(RULES[1]))
+            found = explored(found.proposal, leading.rough, effort.rounds[2], leading)
         else:
             arguments, _ = judge(frame, found, effort.judging[0]).first_within(RULES, ROUGHLY)
-        for number in fewer[1:]:
-            found = explored(found.proposal, _some(arguments, number), effort.rounds[0])
-        found = explored(found.proposal, arguments, effort.rounds[1])
-
-        frame = moved(frame, found)
-        last = judge(frame, found, effort.judging[1])
-        arguments, rule = last.first_within(RULES[known.too_coarse :], FINE_ENOUGH)
-        rough, coarser = last.first_within(RULES, ROUGHLY) if fewer else (None, rule)
-        rough = None if coarser == rule else rough
-        found = explored(found.proposal, rough or arguments, effort.rounds[2])
+            found = explored(found.proposal, arguments, effort.rounds[1])
+            frame = moved(frame, found)
+        arguments, rule = judge(frame, found, effort.judging[1]).first_within(rules, FINE_ENOUGH)
+        if not fewer:
+            found = explored(found.proposal, arguments, effort.rounds[2])
+        elif rule != RULES[0]:
+            rough = leading.follow(arguments, found.proposal.covariance())
     return Placed(arguments, rule, found, rough)
 
 

@@ -7,7 +7,7 @@ from bayes_prehoc.hierarchy.evaluator import POINTS, SITES, Evaluator
 
 
 def test_parts_and_batches_agree(placed):
-    evaluator, data, (arguments, _, found) = placed
+    evaluator, data, (arguments, _, found, _) = placed
     points = evaluator.target.points(found.resampled(np.random.default_rng(0), SITES + 3), data)
     with Evaluator(evaluator.target, batched=True) as batch:
         few = points[: POINTS + 3]
@@ -29,7 +29,7 @@ def test_parts_and_batches_agree(placed):
 
 def test_few_points_are_shared_and_many_tasks_computed_one_by_one(placed, monkeypatch):
     """However points are divided among threads and calls, and however many are computed together."""
-    evaluator, data, (arguments, _, found) = placed
+    evaluator, data, (arguments, _, found, _) = placed
     points = evaluator.target.points(found.resampled(np.random.default_rng(1), POINTS + 5), data)
     whole = evaluator.densities(points, arguments).by_task
     np.testing.assert_allclose(evaluator.densities(points[:3], arguments).by_task, whole[:3], rtol=1e-5, atol=1e-5)

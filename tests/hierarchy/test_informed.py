@@ -81,7 +81,7 @@ def test_the_tilt_is_the_cards_density_over_the_weak_priors(made_up_card):
 
 def test_samplers_see_it(made_up_card, placed):
     """In densities and in their gradients."""
-    evaluator, _, (arguments, _, found) = placed
+    evaluator, _, (arguments, _, found, _) = placed
     informed = informed_by(made_up_card, WEAK, PROXY, ONE)
     points = found.x[:4]
     with Evaluator(evaluator.target, informed.tilt) as tilted:
