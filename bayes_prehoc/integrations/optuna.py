@@ -25,9 +25,10 @@ class WatchPruner(optuna.pruners.BasePruner):
 
     Parameters
     ----------
-    watch : WatchTable, str, Path, or Posterior
-        A table or the file it was saved in, for which NumPy is enough; or a posterior, with the task and the other
-        arguments of `bayes_prehoc.watch_table`. Its threshold is what a trial is to reach until one has finished.
+    watch : WatchTable, str, Path, Posterior, or PriorCard
+        A table or the file it was saved in, for which NumPy is enough; or a posterior, or a prior card under which
+        `runs` are fitted, with the task and the other arguments of `bayes_prehoc.watch_table`. Its threshold is what a
+        trial is to reach until one has finished.
     task : str, optional
     beat_best : bool, optional
         A trial is to end better than the best that has finished (default); else the table's threshold stays.

@@ -33,9 +33,9 @@ class WatchCallback(TrainerCallback, ExportableState):
 
     Parameters
     ----------
-    watch : WatchTable, str, Path, or Posterior
-        A table or the file it was saved in, for which NumPy is enough; or a posterior, with the task and the other
-        arguments of `bayes_prehoc.watch_table`.
+    watch : WatchTable, str, Path, Posterior, or PriorCard
+        A table or the file it was saved in, for which NumPy is enough; or a posterior, or a prior card under which
+        `runs` are fitted, with the task and the other arguments of `bayes_prehoc.watch_table`.
     task : str, optional
     **arguments
         As for `bayes_prehoc.watch_table`.
