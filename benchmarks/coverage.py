@@ -26,11 +26,11 @@ from _table import Figure, machine, print_figures, write_figures
 from tqdm.auto import tqdm
 
 from bayes_prehoc import theory
-from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH
+from bayes_prehoc.hierarchy.data import REFERENCE_DEPTH, ModelData
 from bayes_prehoc.hierarchy.inference import Sampler, sample
 from bayes_prehoc.hierarchy.likelihood import alpha_of_rate
 from bayes_prehoc.hierarchy.model import LATENTS, weak_prior
-from bayes_prehoc.hierarchy.simulate import draw_estimates, draw_truth
+from bayes_prehoc.hierarchy.simulate import Truth, draw_estimates, draw_truth
 
 PROXY = "run_to_run"
 QUANTITIES = (*LATENTS, "log c*")
@@ -60,14 +60,19 @@ def replicate(size: Size, n_seeds: int, index: int) -> dict:
     dof = np.full(depth.shape, n_seeds - 1.0)
     truth = draw_truth(truth_key, prior, PROXY, kind)
     data = draw_estimates(data_key, truth, depth, dof, kind, PROXY)
-    price = np.exp(np.asarray(data.log_risk, float).mean(axis=0))
+    return {"seeds": n_seeds, "replicate": index} | held(fit_key, data, truth)
 
+
+def held(key, data: ModelData, truth: Truth) -> dict:
+    """Fit, and see which intervals hold the truth; as plain data."""
+    price = np.exp(np.where(data.mask, np.asarray(data.log_risk, float), 0.0).sum(axis=0) / data.mask.sum(axis=0))
     start = time.monotonic()
-    samples = sample(fit_key, data, prior, PROXY)
+    samples = sample(key, data, weak_prior(PROXY), PROXY)
     seconds = time.monotonic() - start
 
+    tasks = data.kind.shape[0]
     true = {name: np.asarray(getattr(truth, name)) for name in LATENTS}
-    drawn = {name: samples.sites[name].reshape(-1, size.tasks).astype(float) for name in LATENTS}
+    drawn = {name: samples.sites[name].reshape(-1, tasks).astype(float) for name in LATENTS}
     true["log c*"] = optimal_depth(true, truth.log_onset, price)
     drawn["log c*"] = optimal_depth(drawn, samples.sites["log_onset"].reshape(-1, 1).astype(float), price)
     covered = {}
@@ -75,8 +80,6 @@ def replicate(size: Size, n_seeds: int, index: int) -> dict:
         low, high = np.quantile(drawn[name], (0.05, 0.95), axis=0)
         covered[name] = float(np.mean((low <= true[name]) & (true[name] <= high)))
     return {
-        "seeds": n_seeds,
-        "replicate": index,
         "seconds": seconds,
         "covered": covered,
         "checks": {check.name: check.value for check in samples.checks},

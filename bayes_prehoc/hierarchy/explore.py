@@ -23,7 +23,7 @@ from jaxtyping import Float
 from bayes_prehoc.hierarchy.mixture import MOST, WIDENING, Mixture
 from bayes_prehoc.hierarchy.proposal import Proposal, proposal_of_draws
 
-__all__ = ["Weighted", "find_modes", "flattened", "population", "wide_mixture"]
+__all__ = ["Weighted", "find_modes", "flattened", "modes_near", "population", "wide_mixture"]
 
 CLIMB_STEPS = 80
 SLOPE_STEP = 0.01
@@ -33,6 +33,8 @@ ROUGH_STEP = 0.1
 """The same of slopes, in standard deviations, once those are about known."""
 FITTING_STEP = 0.3
 """The same of slopes to both sides and of curvature."""
+LEVEL_ENOUGH = 0.01, 0.1
+"""Slopes at which a climb ends, in even units and in standard deviations. Of many tasks those of less are noise."""
 LEAST_CURVATURE = 0.25
 """A direction that is flatter counts as this curved: the standard deviation of the proposal is at most 2."""
 SAME_MODE = 4.0
@@ -97,6 +99,12 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
     return _mixture_of_modes(modes)
 
 
+def modes_near(climb_from: Sequence[np.ndarray], scale: Float[np.ndarray, "P P"], log_p: Callable) -> Mixture | None:
+    """As `find_modes`, where it is known how wide they are: by the columns of `scale`."""
+    found = [_mode(log_p, x, scale) for x in climb_from]
+    return _mixture_of_modes([mode for mode in found if mode[2] < NOWHERE])
+
+
 def _mode(log_p, x, scale):
     """The end of a climb from x in steps that fit, the curvature there, and the energy.
 
@@ -148,7 +156,7 @@ def _climb(log_p, x, scale, step, central):
         np.zeros(len(x)),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": CLIMB_STEPS, "ftol": 1e-5, "gtol": 1e-2},
+        options={"maxiter": CLIMB_STEPS, "ftol": 1e-5, "gtol": LEVEL_ENOUGH[step != SLOPE_STEP]},
     )
     end.x = x + scale @ end.x
     end.fun = end.fun if end.fun >= NOWHERE else end.fun + start
@@ -219,8 +227,10 @@ def population(
         if learn:
             off = learn(x, log_ps, flattened(log_weight, LEAST_COUNTING * number))
             log_weight = _log_weights(log_ps - off(x), log_qs)
-        proposal = proposal_of_draws(x, flattened(log_weight, LEAST_COUNTING * number))
         made = Weighted(x, _truncated(log_weight), proposal)
+        few = made.effective < LEAST_COUNTING * number
+        proposal = proposal_of_draws(x, flattened(log_weight, LEAST_COUNTING * number) if few else made.weight)
+        made = made._replace(proposal=proposal)
         if made.effective >= enough:
             break
     return made

@@ -9,6 +9,7 @@ drawn at the points that the chains leave.
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ from bayes_prehoc.hierarchy.target import Arguments, Target, flat_values
 from bayes_prehoc.hierarchy.tilt import Tilt
 
 __all__ = ["ENGINES", "Sampler", "Samples", "sample", "sampled_target"]
+
+logger = logging.getLogger(__name__)
 
 HOPELESS = 1.1
 """R-hat above which more draws from the same chains would not help."""
@@ -166,7 +169,9 @@ def sample(
         for attempt in range(sampler.attempts):
             own = jax.random.fold_in(key, attempt)
             made, further = attempt_by(own, known, evaluator, data, sampler, gate, attempt)
-            if all(check.passed for check in made.checks):
+            missed = [f"{check.name} {check.value:.4g} ({check.worst})" for check in made.checks if not check.passed]
+            logger.info("attempt %d: %s", attempt + 1, f"missed {', '.join(missed)}" if missed else "passed the gate")
+            if not missed:
                 break
             if attempt + 1 < sampler.attempts:
                 known, sampler = further.known(), sampler.harder()
@@ -275,6 +280,7 @@ def _enough(draw: Callable, judge: Callable, sampler: Sampler, gate: Gate) -> tu
             checks = convergence(shared | of_tasks, gate)
         checks += judge(drawn)
         failed = {check.name: check.value for check in checks if not check.passed}
+        logger.info("%d draws of each chain: R-hat %.4f", sites["tau"].shape[1], checks[0].value)
         if not failed or not failed.keys() <= LENGTH_HELPS or failed.get("r_hat", 1.0) > HOPELESS:
             break
     return drawn, checks

@@ -12,6 +12,9 @@ a few times as many, until all are in. All of them are explored by the coarsest 
 (`chains`).
 """
 
+import itertools
+import logging
+import math
 import sys
 from typing import NamedTuple
 
@@ -22,7 +25,7 @@ from tqdm.auto import tqdm
 from bayes_prehoc.hierarchy.collapsed import RULES, Frame, fitted_frame, groups_by_depths, plain_frame
 from bayes_prehoc.hierarchy.data import ModelData
 from bayes_prehoc.hierarchy.evaluator import Evaluator, generator
-from bayes_prehoc.hierarchy.explore import Weighted, find_modes, population, wide_mixture
+from bayes_prehoc.hierarchy.explore import Weighted, find_modes, modes_near, population, wide_mixture
 from bayes_prehoc.hierarchy.leading import Leading
 from bayes_prehoc.hierarchy.precision import FINE_ENOUGH, Judge
 from bayes_prehoc.hierarchy.proposal import Proposal
@@ -30,6 +33,8 @@ from bayes_prehoc.hierarchy.start import Reference, reference_of_draws
 from bayes_prehoc.hierarchy.target import Arguments, flat_values
 
 __all__ = ["Known", "Placed", "place"]
+
+logger = logging.getLogger(__name__)
 
 START_JITTER = 0.5
 """How far apart starts of the search for modes are: a standard deviation, of unconstrained values."""
@@ -69,7 +74,7 @@ class Effort(NamedTuple):
 
 
 FEW_TASKS = Effort(16, 80, (80, 400), (Rounds(8, 1000, 500), Rounds(4, 1000, 500), Rounds(8, 2000, 1500)))
-MANY_TASKS = Effort(4, 40, (80, 300), (Rounds(8, 1000, 300), Rounds(8, 1000, 300), Rounds(14, 1000, 1000)))
+MANY_TASKS = Effort(4, 40, (80, 300), (Rounds(8, 1000, 300), Rounds(8, 1000, 300), Rounds(12, 1000, 1500)))
 
 
 class Placed(NamedTuple):
@@ -92,6 +97,9 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
     def arguments_at(frame: Frame) -> Arguments:
         return Arguments.by_rule(groups_by_depths(data, frame), data, RULES[0])
 
+    def log_densities(x, arguments: Arguments):
+        return evaluator.densities(target.points(x, arguments.data), arguments).total
+
     def moved(frame: Frame, found: Weighted) -> Frame:
         """The frame that draws of the hyperparameters call for."""
         points = target.points(found.resampled(rng, effort.placing), data)
@@ -110,12 +118,18 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         def explored(
             proposal: Proposal, arguments: Arguments, rounds: Rounds, leading: Leading | None = None
         ) -> Weighted:
-            def log_p(x):
-                return evaluator.densities(target.points(x, arguments.data), arguments).total
-
-            found = population(rng, proposal, log_p, *rounds, learn=leading.learn if leading else None)
+            learn = leading.learn if leading else None
+            found = population(rng, proposal, lambda x: log_densities(x, arguments), *rounds, learn=learn)
             bar.update()
+            counted = found.effective, len(found.x)
+            logger.info("explored %d tasks: %.0f of %d draws count", arguments.tasks, *counted)
             return found
+
+        def nearer(found: Weighted, times: float, arguments: Arguments) -> Proposal:
+            """From the posterior of some tasks to that of so many times as many, which is as many times narrower."""
+            mean, scale = found.weight @ found.x, np.linalg.cholesky(found.proposal.covariance() / times)
+            modes = modes_near([mean], scale, lambda x: log_densities(x, arguments))
+            return Proposal(modes) if modes else found.proposal
 
         frame = plain_frame(known.reference.latents)
         arguments = arguments_at(frame)
@@ -130,11 +144,14 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
 
         frame, rough, rules = moved(frame, found), None, RULES[known.too_coarse :]
         if fewer:
-            for number in fewer[1:]:
-                found = explored(found.proposal, _some(arguments_at(frame), number), effort.rounds[1])
+            for before, number in itertools.pairwise(fewer):
+                arguments = _some(arguments_at(frame), number)
+                proposal = nearer(found, number / before, arguments)
+                found = explored(proposal, arguments, effort.rounds[1])
             frame = moved(frame, found)
             leading = Leading(rng, evaluator, arguments_at(frame), arguments_at(frame).with_rule(RULES[1]))
-            found = explored(found.proposal, leading.rough, effort.rounds[2], leading)
+            proposal = nearer(found, data.kind.shape[0] / fewer[-1], leading.rough)
+            found = explored(proposal, leading.rough, effort.rounds[2], leading)
         else:
             arguments, _ = judge(frame, found, effort.judging[0]).first_within(RULES, ROUGHLY)
             found = explored(found.proposal, arguments, effort.rounds[1])
@@ -144,6 +161,7 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
             found = explored(found.proposal, arguments, effort.rounds[2])
         elif rule != RULES[0]:
             rough = leading.follow(arguments, found.proposal.covariance())
+    logger.info("quadrature with %d points a task%s", math.prod(rule), ", led by a coarser one" if rough else "")
     return Placed(arguments, rule, found, rough)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayes_prehoc.hierarchy.explore import LEAST_COUNTING, find_modes, flattened, population, wide_mixture
+from bayes_prehoc.hierarchy.explore import LEAST_COUNTING, find_modes, flattened, modes_near, population, wide_mixture
 from bayes_prehoc.hierarchy.mixture import WIDENING
 from bayes_prehoc.hierarchy.proposal import Proposal
 
@@ -41,11 +41,15 @@ def test_a_narrow_mode_of_a_large_energy_is_found_to_a_fraction_of_its_width():
     def narrow(x):
         return 1e5 - 0.5 * np.sum((((x - 0.7) / width) @ turn) ** 2, axis=-1)
 
-    found = find_modes(np.random.default_rng(0).normal(size=(3, 3)), narrow)
     covariance = np.linalg.inv(turn @ turn.T) * width[:, None] * width
-    white = np.linalg.solve(np.linalg.cholesky(covariance), (found.mean[0] - 0.7))
-    assert len(found.weight) == 1 and np.abs(white).max() < 0.2
-    np.testing.assert_allclose(found.factor[0] @ found.factor[0].T / WIDENING, covariance, rtol=0.05, atol=1e-6)
+    far = np.random.default_rng(0).normal(size=(3, 3))
+    # From five widths away, in units that are half as large as they should be.
+    factor = np.linalg.cholesky(covariance)
+    near = modes_near(0.7 + 5.0 * far @ factor.T, 0.5 * factor, narrow)
+    for found in (find_modes(far, narrow), near):
+        white = np.linalg.solve(factor, found.mean[0] - 0.7)
+        assert len(found.weight) == 1 and np.abs(white).max() < 0.2
+        np.testing.assert_allclose(found.factor[0] @ found.factor[0].T / WIDENING, covariance, rtol=0.05, atol=1e-6)
 
 
 def test_a_flat_direction_gets_a_bounded_scale():
@@ -54,7 +58,8 @@ def test_a_flat_direction_gets_a_bounded_scale():
 
 
 def test_climbs_that_end_nowhere_give_no_mode():
-    assert find_modes(np.zeros((3, 2)), lambda x: np.full(len(x), np.nan)) is None
+    nowhere = np.zeros((3, 2)), lambda x: np.full(len(x), np.nan)
+    assert find_modes(*nowhere) is None and modes_near(nowhere[0], np.eye(2), nowhere[1]) is None
 
 
 def test_a_population_finds_masses_and_moments():
