@@ -66,7 +66,12 @@ class Leading:
     def follow(self, finer: Arguments, covariance: Float[np.ndarray, "P P"]) -> Arguments:
         """The coarser rule, less what it is off by from another finer one where draws were last."""
         self._x, self._by_rough = self._x[-LAST:], self._by_rough[-LAST:]
-        self._by_finer = self._densities(self._x, finer)
+        if _rule(finer) == _rule(self._finer):
+            # What is new of it is what it is off by itself.
+            known = finer.correction.off(self._x).sum(axis=1) if finer.correction else 0.0
+            self._by_finer = self._by_finer[-LAST:] - known
+        else:
+            self._by_finer = self._densities(self._x, finer)
         self._fit(self._x.mean(axis=0), covariance)
         return self.rough
 
@@ -90,3 +95,7 @@ class Leading:
         # Chains look at the sum of all tasks, and each takes its part.
         parts = (np.asarray(part, np.float32) for part in (mean, into, coefficients))
         self.rough = self._plain._replace(correction=Correction(*parts).of_all(self._plain.tasks))
+
+
+def _rule(arguments: Arguments) -> list[int]:
+    return [len(block.at) for block in arguments.blocks]

@@ -9,7 +9,7 @@ from bayes_prehoc.hierarchy.collapsed import RULES, quadrature
 from bayes_prehoc.hierarchy.explore import population, wide_mixture
 from bayes_prehoc.hierarchy.leading import Leading
 from bayes_prehoc.hierarchy.proposal import Proposal
-from bayes_prehoc.hierarchy.target import Arguments, Density
+from bayes_prehoc.hierarchy.target import Arguments, Correction, Density
 
 TASKS = 3
 
@@ -51,7 +51,18 @@ def test_exploring_finds_the_posterior_of_the_finer_rule(leading):
 
 
 def test_another_rule_can_be_followed(leading):
-    """One that is off by what the coarser rule is, and so leaves nothing."""
+    """One that is off by what the coarser rule is, and so leaves nothing; or the same, and what it is off by itself."""
     found = explored(leading, leading.learn)
-    rough = leading.follow(leading.rough._replace(correction=None), found.proposal.covariance())
+    covariance = found.proposal.covariance()
+    rough = leading.follow(leading.rough._replace(correction=None), covariance)
     np.testing.assert_allclose(rough.correction.error, 0.0, atol=1e-6)
+
+
+def test_what_the_finer_rule_is_off_by_is_followed(leading):
+    found = explored(leading, leading.learn)
+    x = np.clip(np.random.default_rng(3).normal(size=(20, 4)), -2.0, 2.0)
+    off = Correction(np.zeros(4), np.eye(4), np.repeat([[0.0], [0.3], [0.0], [0.0], [0.0]], TASKS, axis=1))
+    finer = leading.rough.with_rule(RULES[1])._replace(correction=off)
+    rough = leading.follow(finer, found.proposal.covariance())
+    # The finer one is less by a constant 0.9 of the first coordinate, all tasks together.
+    np.testing.assert_allclose(rough.correction.off(x).sum(axis=1), off_by(x) + 0.9 * x[:, 0], atol=0.05)
