@@ -50,7 +50,7 @@ def mixture_of_draws(
     weight: Float[np.ndarray, " S"] | None = None,
     effective: float | None = None,
 ) -> Mixture:
-    """Components by expectation maximisation; how many, up to `MOST`, by Akaike's information criterion.
+    """Components by expectation maximisation; as many, up to `MOST`, as Akaike's information criterion gains by.
 
     Draws may carry weights that sum to one; they then count as their effective number, by default 1 / sum w^2.
     """
@@ -63,7 +63,10 @@ def mixture_of_draws(
     for count in range(1, MOST + 1):
         fitted, log_likelihood = _maximise((x - center) / spread, effective * weight, count)
         parameters = count * (1 + size + size * (size + 1) / 2)
-        best = min(best, (2.0 * parameters - 2.0 * log_likelihood, fitted), key=lambda pair: pair[0])
+        criterion = 2.0 * parameters - 2.0 * log_likelihood
+        if criterion >= best[0]:
+            break
+        best = (criterion, fitted)
     mean, covariance, share = best[1]
     return Mixture(center + spread * mean, np.linalg.cholesky(WIDENING * covariance) * spread[:, None], share)
 
@@ -87,7 +90,7 @@ def _maximise(x, number, count):
     log_likelihood = -np.inf
     for _ in range(EM_STEPS):
         factor = np.linalg.cholesky(covariance)
-        off = np.linalg.solve(factor, np.swapaxes(x[None] - mean[:, None], 1, 2))
+        off = np.linalg.inv(factor) @ np.swapaxes(x[None] - mean[:, None], 1, 2)
         log_det = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
         terms = np.log(weight)[:, None] - log_det[:, None] - 0.5 * (off**2).sum(axis=1) - 0.5 * size * np.log(2 * np.pi)
         total = np.logaddexp.reduce(terms, axis=0)
@@ -99,7 +102,7 @@ def _maximise(x, number, count):
         weight = (held + 1.0) / (held + 1.0).sum()
         mean = share @ x / np.maximum(held, 1e-9)[:, None]
         off = x[None] - mean[:, None]
-        scatter = np.einsum("cs,csi,csj->cij", share, off, off, optimize=True)
+        scatter = np.swapaxes(share[..., None] * off, 1, 2) @ off
         covariance = (scatter + SHRINKAGE * np.eye(size)) / (held + SHRINKAGE)[:, None, None]
     return (mean, covariance, weight), log_likelihood
 
@@ -134,7 +137,7 @@ def log_density(of: Mixture, x: Float[np.ndarray, "... P"]) -> Float[np.ndarray,
     """Log density there."""
     size = x.shape[-1]
     off = x.reshape(-1, size) - of.mean[:, None]  # (C, N, P)
-    square = np.sum(np.linalg.solve(of.factor, np.swapaxes(off, 1, 2)) ** 2, axis=1)
+    square = np.sum((np.linalg.inv(of.factor) @ np.swapaxes(off, 1, 2)) ** 2, axis=1)
     log_det = np.log(np.diagonal(of.factor, axis1=1, axis2=2)).sum(axis=1)
     terms = np.logaddexp(*(_log_t(square, size, part) for part in (BULK, TAIL)))
     terms += (np.log(of.weight) - log_det)[:, None]

@@ -17,28 +17,26 @@ SHRINKAGE = 0.5
 def chosen_columns(products, y, weight, number, always: int, most: int):
     """Columns that regression of y takes, at most so many: the first, which it always does, and others as long as the
     best of them gains enough."""
-    root = np.sqrt(weight)[:, None]
-    left, rest = products * root, y * root[:, 0]
-    size, known = np.sum(left**2, axis=0), 1e-12 * (rest @ rest)
+    weighted = weight[:, None] * products
+    # Of what is left of the columns, and of y, orthogonal to those chosen: products with each other.
+    left, along, rest = products.T @ weighted, y @ weighted, y @ (weight * y)
+    size, known = np.diagonal(left).copy(), 1e-12 * rest
     chosen = []
-    while len(chosen) < min(most, left.shape[1]):
-        # What is left of the other columns, and of y, is orthogonal to those chosen.
-        new = np.sum(left**2, axis=0) > 1e-6 * size
-        along = left.T @ rest
-        explained = np.where(new, along**2, 0.0) / np.where(new, np.sum(left**2, axis=0), 1.0)
+    while len(chosen) < min(most, len(size)):
+        own = np.diagonal(left)
+        new = own > 1e-6 * size
         if len(chosen) < always:
             best = len(chosen)
         else:
+            explained = np.where(new, along**2, 0.0) / np.where(new, own, 1.0)
             best = int(np.argmax(explained))
-            if rest @ rest <= known:
-                break
-            if -0.5 * number * np.log1p(-min(explained[best] / (rest @ rest), 1.0 - 1e-9)) < GAIN:
+            if rest <= known or -0.5 * number * np.log1p(-min(explained[best] / rest, 1.0 - 1e-9)) < GAIN:
                 break
         chosen.append(best)
         if new[best]:
-            direction = left[:, best] / np.linalg.norm(left[:, best])
-            left = left - np.outer(direction, direction @ left)
-            rest = rest - direction * (direction @ rest)
+            direction = left[best] / np.sqrt(own[best])
+            share = along[best] / np.sqrt(own[best])
+            left, along, rest = left - np.outer(direction, direction), along - share * direction, rest - share**2
     return chosen
 
 
