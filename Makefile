@@ -7,9 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT := out
 SIZE := full
-# A file of tests is one worker's: what its tests share is made once. In their own order, since the files that take longest
-# have few tests, and would be last. More workers than cores only wait for each other.
-PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file of tests is one worker's: what its tests share is made once. More workers than cores only wait for each other.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 TORCH_PYTHON := python3.11
 
 .PHONY: demo test test-all test-lowest test-torch lint format notebooks coverage-table backbones clean

@@ -82,21 +82,13 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _caches_of_their_own(tmp_path_factory):
-    """Compiled programs stay out of the user's folder; workers, and the processes that tests start, share them."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "caches"
-    folder.mkdir(exist_ok=True)
-    # Where its size is bounded, the cache is locked while one of them writes.
-    settings = {
-        "jax_compilation_cache_dir": str(folder / "programs"),
-        "jax_compilation_cache_max_size": 8 * 2**30,
-        "jax_persistent_cache_min_compile_time_secs": 0.5,
-    }
+    """Compiled programs stay out of the user's folder; the tests and the processes that they start share them."""
+    folder = tmp_path_factory.mktemp("caches")
+    programs = str(folder / "programs")
+    jax.config.update("jax_compilation_cache_dir", programs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        for name, value in settings.items():
-            jax.config.update(name, value)
-            patch.setenv(name.upper(), str(value))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", programs)
         yield
 
 

@@ -33,8 +33,8 @@ ROUGH_STEP = 0.1
 """The same of slopes, in standard deviations, once those are about known."""
 FITTING_STEP = 0.3
 """The same of slopes to both sides and of curvature."""
-LEVEL_ENOUGH = 0.01, 0.1
-"""Slopes at which a climb ends, in even units and in standard deviations. Of many tasks those of less are noise."""
+LEVEL, ABOUT_LEVEL = 0.01, 0.1
+"""Slopes at which a climb ends; in standard deviations, and of many tasks, smaller ones are noise."""
 LEAST_CURVATURE = 0.25
 """A direction that is flatter counts as this curved: the standard deviation of the proposal is at most 2."""
 SAME_MODE = 4.0
@@ -101,16 +101,16 @@ def find_modes(climb_from: Sequence[np.ndarray], log_p: Callable, each: Callable
 
 def modes_near(climb_from: Sequence[np.ndarray], scale: Float[np.ndarray, "P P"], log_p: Callable) -> Mixture | None:
     """As `find_modes`, where it is known how wide they are: by the columns of `scale`."""
-    found = [_mode(log_p, x, scale) for x in climb_from]
+    found = [_mode(log_p, x, scale, ABOUT_LEVEL) for x in climb_from]
     return _mixture_of_modes([mode for mode in found if mode[2] < NOWHERE])
 
 
-def _mode(log_p, x, scale):
+def _mode(log_p, x, scale, level=LEVEL):
     """The end of a climb from x in steps that fit, the curvature there, and the energy.
 
     Slopes by differences over more than a standard deviation would lead astray, and so would slopes over much less.
     """
-    end = _climb(log_p, x, scale, FITTING_STEP, central=True)
+    end = _climb(log_p, x, scale, FITTING_STEP, central=True, level=level)
     return end.x, _curvature(log_p, end.x, FITTING_STEP * scale), end.fun
 
 
@@ -132,7 +132,7 @@ def _mixture_of_modes(found) -> Mixture | None:
     return Mixture(center, np.linalg.cholesky(WIDENING * np.linalg.inv(precision)), share / share.sum())
 
 
-def _climb(log_p, x, scale, step, central):
+def _climb(log_p, x, scale, step, central, level=LEVEL):
     """The end of a quasi-Newton climb from x, in coordinates whose units are the columns of `scale`.
 
     Slopes are by differences over `step`, to one side or to both.
@@ -156,7 +156,7 @@ def _climb(log_p, x, scale, step, central):
         np.zeros(len(x)),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": CLIMB_STEPS, "ftol": 1e-5, "gtol": LEVEL_ENOUGH[step != SLOPE_STEP]},
+        options={"maxiter": CLIMB_STEPS, "ftol": 1e-5, "gtol": level},
     )
     end.x = x + scale @ end.x
     end.fun = end.fun if end.fun >= NOWHERE else end.fun + start
@@ -227,10 +227,8 @@ def population(
         if learn:
             off = learn(x, log_ps, flattened(log_weight, LEAST_COUNTING * number))
             log_weight = _log_weights(log_ps - off(x), log_qs)
+        proposal = proposal_of_draws(x, flattened(log_weight, LEAST_COUNTING * number))
         made = Weighted(x, _truncated(log_weight), proposal)
-        few = made.effective < LEAST_COUNTING * number
-        proposal = proposal_of_draws(x, flattened(log_weight, LEAST_COUNTING * number) if few else made.weight)
-        made = made._replace(proposal=proposal)
         if made.effective >= enough:
             break
     return made

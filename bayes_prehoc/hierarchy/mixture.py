@@ -50,7 +50,7 @@ def mixture_of_draws(
     weight: Float[np.ndarray, " S"] | None = None,
     effective: float | None = None,
 ) -> Mixture:
-    """Components by expectation maximisation; as many, up to `MOST`, as Akaike's information criterion gains by.
+    """Components by expectation maximisation; how many, up to `MOST`, by Akaike's information criterion.
 
     Draws may carry weights that sum to one; they then count as their effective number, by default 1 / sum w^2.
     """
@@ -63,10 +63,7 @@ def mixture_of_draws(
     for count in range(1, MOST + 1):
         fitted, log_likelihood = _maximise((x - center) / spread, effective * weight, count)
         parameters = count * (1 + size + size * (size + 1) / 2)
-        criterion = 2.0 * parameters - 2.0 * log_likelihood
-        if criterion >= best[0]:
-            break
-        best = (criterion, fitted)
+        best = min(best, (2.0 * parameters - 2.0 * log_likelihood, fitted), key=lambda pair: pair[0])
     mean, covariance, share = best[1]
     return Mixture(center + spread * mean, np.linalg.cholesky(WIDENING * covariance) * spread[:, None], share)
 
