@@ -50,7 +50,8 @@ def table_of(watch, task: str | None, arguments: Mapping) -> WatchTable:
 
 def _fitted(card, arguments):
     """The posterior of the runs under the card."""
-    from bayes_prehoc import estimate_risk, fit
+    from bayes_prehoc.hierarchy.fit import fit
+    from bayes_prehoc.risk.estimate import estimate_risk
 
     if arguments.get("runs") is None:
         raise InputError(

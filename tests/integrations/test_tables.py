@@ -1,5 +1,7 @@
 """What a callback may be given."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def test_runs_are_fitted_under_a_card(laboratory, table, arguments, monkeypatch)
         asked.append((estimates, prior))
         return laboratory.posterior(0.3)
 
-    monkeypatch.setattr("bayes_prehoc.fit", fit, raising=False)
+    monkeypatch.setattr(sys.modules["bayes_prehoc.hierarchy.fit"], "fit", fit)
     assert table_of(card, "a", arguments).to_dict() == table.to_dict()
     ((estimates, prior),) = asked
     assert prior is card and estimates.proxy == card.scope.proxy and estimates.tasks[0].task == "a"
