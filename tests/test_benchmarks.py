@@ -25,7 +25,7 @@ def smoke(name, tmp_path, *more):
 
 # These fit or fine-tune what other tests do too; some of them read the data folder.
 SLOW = ("decisions.py", "decisions_recorded.py", "finetuning.py", "forecast.py", "inference.py", "laws.py",
-        "prior_transfer.py", "sbc.py", "sequential.py", "updates.py")  # fmt: skip
+        "off_model.py", "prior_transfer.py", "sbc.py", "sequential.py", "updates.py")  # fmt: skip
 WITH_DATA = ("decisions_recorded.py", "finetuning.py", "forecast.py", "laws.py")
 
 
