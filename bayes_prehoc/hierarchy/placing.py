@@ -112,7 +112,7 @@ def place(key, known: Known, evaluator: Evaluator, data: ModelData) -> Placed:
         return Judge(evaluator, points, arguments_at(frame), found.proposal.covariance())
 
     fewer = _fewer(data.kind.shape[0])
-    stages = 3 + max(1, len(fewer[1:]))
+    stages = 3 + (len(fewer) - 1 if fewer else 1)
     with tqdm(total=stages, desc="exploring", unit="stage", disable=None, file=sys.stderr, leave=False) as bar:
 
         def explored(

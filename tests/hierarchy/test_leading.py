@@ -51,7 +51,7 @@ def test_exploring_finds_the_posterior_of_the_finer_rule(leading):
 
 
 def test_another_rule_can_be_followed(leading):
-    """One that is off by what the coarser rule is, and so leaves nothing; or the same, and what it is off by itself."""
+    """One that is off by what the coarser rule is, and so leaves nothing."""
     found = explored(leading, leading.learn)
     covariance = found.proposal.covariance()
     rough = leading.follow(leading.rough._replace(correction=None), covariance)
